@@ -1,0 +1,109 @@
+"""The `tollgate` command line: imports a command's module when it is called, turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 an error of Tollgate's own kinds; 2 a bad argument, setting or input; 130 interrupted. A command with
+further codes (`reconcile`) returns the code. Messages go to standard error, results to standard output.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+import click
+
+from schemas.errors import InvalidInput, TollgateError
+
+# Where a command lives: module of this package, its attribute, and the line of `tollgate --help`. Written here so that
+# help needs none of the modules and a command imports only its own.
+COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
+    "up": ("services", "up", "Start the backing services, or attach to those that run."),
+    "down": ("services", "down", "Stop what `up` started."),
+    "status": ("services", "status", "Show services, processes and lag."),
+    "settings": ("services", "settings", "Print the table of settings."),
+    "serve": ("serve", "serve", "Run API, workers, sink and scheduler under one supervisor."),
+    "api": ("serve", "api", "Run the HTTP API alone."),
+    "worker": ("serve", "worker", "Run one rating worker alone."),
+    "sink": ("serve", "sink", "Run the ClickHouse sink alone."),
+    "scheduler": ("serve", "scheduler", "Run the scheduler alone."),
+    "token": ("tokens", "token", "Issue, revoke and list service tokens."),
+    "demo": ("demo", "demo", "Rate the real traces end to end and show what was charged."),
+    "catalog": ("catalog", "catalog", "Check, apply, show and compare catalogues."),
+    "events": ("events", "events", "Send events, or make them from a trace."),
+    "rated": ("rated", "rated", "Follow the ledger."),
+    "price": ("price", "price", "Estimate amounts without a server."),
+    "invoices": ("invoices", "invoices", "Close periods; finalize, void and show invoices."),
+    "explain": ("explain", "explain", "Say why an amount is what it is."),
+    "reconcile": ("reconcile", "reconcile", "Prove that log, ledger, accounts and rows agree."),
+    "rerate": ("rerate", "rerate", "Rate history again under another catalogue."),
+    "rebuild": ("rebuild", "rebuild", "Compute all of Redis again from the ledger."),
+    "dlq": ("dlq", "dlq", "List, show, retry and drop dead letters."),
+    "jobs": ("jobs", "jobs", "List and run periodic jobs."),
+    "bench": ("bench", "bench", "Run the benchmarks."),
+}
+
+
+def _module_there(name: str) -> bool:
+    return importlib.util.find_spec(f"console.{name}") is not None
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (module, _, _) in COMMANDS.items() if _module_there(module)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS or not _module_there(COMMANDS[cmd_name][0]):
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"console.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, COMMANDS[name][2]) for name in self.list_commands(ctx)]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tollgate", prog_name="tollgate")
+def tollgate() -> None:
+    """Usage-based billing that charges every event exactly once."""
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"tollgate: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits with its code."""
+    given: list[str] | None = list(arguments) if arguments is not None else None
+    try:
+        code: Any = tollgate.main(args=given, prog_name="tollgate", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        path = error.ctx.command_path if error.ctx is not None else "tollgate"
+        _fail(f"a command is missing; `{path} --help` lists them", 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except InvalidInput as error:
+        _fail(str(error), 2)
+    except TollgateError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:
+        # The reader of a listing has seen enough (`| head`). Standard output must not be flushed again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
