@@ -1,0 +1,57 @@
+"""Every bound of the system: its name, its sentence, and, below, its relation to the others.
+
+Bytes, counts and microseconds are whole numbers; the unit is the last word of each name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ID_MAX_CHARACTERS: Final = 200
+"""An id (event, customer, tenant, session, ...) has 1 to 200 characters."""
+
+EVENT_MAX_BYTES: Final = 256_000
+"""A record of an input topic beyond this is a dead letter: an event is a fact, not a document."""
+
+EVENT_MAX_DEPTH: Final = 32
+"""Nesting of objects and arrays in an event; deeper input is an attack on the parser's stack."""
+
+COUNT_MAX: Final = 10**15
+"""The largest count (tokens, messages) an event may carry."""
+
+AMOUNT_MAX_NANOS: Final = 2**63 - 1
+"""Charges and balances lie in +-AMOUNT_MAX_NANOS (9.2 thousand million major units), so that they fit Int64."""
+
+QUANTITY_MAX_UNITS: Final = 2**63 - 1
+"""Quantities lie in +-QUANTITY_MAX_UNITS whole units, so that their integral part fits Int64."""
+
+INPUT_RECORD_MAX_BYTES: Final = 4 * 1024 * 1024
+"""`max.message.bytes` of the input topics: what Kafka takes; what we accept is EVENT_MAX_BYTES."""
+
+DEAD_LETTER_RECORD_MAX_BYTES: Final = 5 * 1024 * 1024
+"""`max.message.bytes` of the dead letter topics: an original of any accepted size and its headers."""
+
+LEDGER_RECORD_MAX_BYTES: Final = 900_000
+"""A ledger record, encoded and not compressed; a decided batch has as many records as it needs."""
+
+LEDGER_CHUNK_TARGET_BYTES: Final = 400_000
+"""A chunk of a batch is closed when its events and accounts reach this; what rating adds fits the rest."""
+
+BLOCK_MAX_ENTRIES: Final = 20_000
+"""The sink's block closes at this many entries..."""
+
+BLOCK_MAX_AGE_MICROSECONDS: Final = 700_000
+"""...or at this age, so that a row is visible within about a second."""
+
+DETAIL_MAX_CHARACTERS: Final = 1_000
+"""The readable detail of a dead letter is cut here: it may quote the input."""
+
+BATCH_MAX_ENTRIES: Final = 1_000
+"""Events in one HTTP batch; more is 413."""
+
+BODY_MAX_BYTES: Final = 8 * 1024 * 1024
+"""An HTTP body; more is 413."""
+
+assert EVENT_MAX_BYTES < LEDGER_CHUNK_TARGET_BYTES < LEDGER_RECORD_MAX_BYTES
+assert EVENT_MAX_BYTES < INPUT_RECORD_MAX_BYTES < DEAD_LETTER_RECORD_MAX_BYTES
+assert EVENT_MAX_BYTES < BODY_MAX_BYTES
