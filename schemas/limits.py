@@ -19,6 +19,12 @@ EVENT_MAX_DEPTH: Final = 32
 COUNT_MAX: Final = 10**15
 """The largest count (tokens, messages) an event may carry."""
 
+NUMBER_MAX_CHARACTERS: Final = 1_000
+"""The longest spelling of a number with a fraction or an exponent: what no sender writes, an attack may."""
+
+NUMBER_MAX_EXPONENT: Final = 400
+"""Such a number lies between 1e-400 and 1e401, so that every double is accepted and 1e999999999 is not computed."""
+
 AMOUNT_MAX_NANOS: Final = 2**63 - 1
 """Charges and balances lie in +-AMOUNT_MAX_NANOS (9.2 thousand million major units), so that they fit Int64."""
 
