@@ -1,0 +1,241 @@
+"""The catalogue: what is measured, what it costs, and which plans there are; read, checked, versioned.
+
+`parse` is the one way in, for a file and for a body: it answers a Catalog without a fault, or CatalogRefused with all
+of them, each named by its path. A Catalog never changes; every `apply` makes a new version of it, whose number is its
+offset in `catalog.versions` plus one. `encode` and `decode` are the record of that topic, format 1.
+
+`document` is the catalogue in its canonical form, plain values of text, whole numbers and booleans, with defaults left
+out: `parse` of it is the same catalogue, and its SHA-256 is the checksum. Neither white space, comments nor the order
+of keys change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import msgspec
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.catalog_document import CatalogRefused, Fault, path_of, read
+from schemas.catalog_faults import catalog_faults, price_faults
+from schemas.catalog_shapes import Currency, Meter, Plan, Price
+from schemas.errors import InvalidInput, InvariantBroken
+from schemas.ids import check_id
+
+VERSION_FORMAT: Final = 1
+"""Of the record of `catalog.versions`. A reader that meets a later one stops: it would rate by what it cannot read."""
+
+_METER: Final[TypeAdapter[Meter]] = TypeAdapter(Meter)
+_PRICE: Final[TypeAdapter[Price]] = TypeAdapter(Price)
+_PLAN: Final[TypeAdapter[Plan]] = TypeAdapter(Plan)
+_CURRENCY: Final[TypeAdapter[str]] = TypeAdapter(Currency)
+_PARTS: Final[dict[str, TypeAdapter[Any]]] = {"meters": _METER, "prices": _PRICE, "plans": _PLAN}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """One catalogue without a fault."""
+
+    currency: str
+    meters: tuple[Meter, ...]
+    prices: tuple[Price, ...] = ()
+    plans: tuple[Plan, ...] = ()
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """Its canonical form."""
+        document: dict[str, Any] = {"currency": self.currency}
+        for kind, parts in (("meters", self.meters), ("prices", self.prices), ("plans", self.plans)):
+            if parts:
+                document[kind] = [part.model_dump(mode="json", exclude_defaults=True) for part in parts]
+        return document
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the canonical form, hexadecimal."""
+        return _checksum(self.document)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogVersion:
+    """A catalogue as it was applied: for one tenant, or, with None, for all that have none of their own."""
+
+    version: int
+    tenant: str | None
+    applied_at: int
+    """Microseconds."""
+    catalog: Catalog
+
+
+def parse(text: str | bytes) -> Catalog:
+    """A catalogue from YAML or JSON text. Errors: CatalogRefused."""
+    return from_document(read(text))
+
+
+def from_document(document: Any) -> Catalog:
+    """A catalogue from plain values. Errors: CatalogRefused."""
+    if not isinstance(document, dict):
+        raise CatalogRefused((Fault("", "the catalogue is no mapping with currency, meters and prices"),))
+    faults = [Fault(str(key), "is not a field of a catalogue") for key in document if key not in ("currency", *_PARTS)]
+    faults += _currency_faults(document)
+    parts = {kind: _parts(kind, document.get(kind), faults) for kind in _PARTS}
+    if not parts["meters"] and not document.get("meters"):
+        faults.append(Fault("meters", "is missing; a catalogue measures something"))
+    named = {kind: _ids(document.get(kind)) for kind in _PARTS}
+    faults += catalog_faults(parts["meters"], parts["prices"], parts["plans"], named)
+    if faults:
+        raise CatalogRefused(faults)
+    return _catalog(document, parts)
+
+
+def price_from_document(document: Any) -> Price:
+    """A lone price, of which only `model` and its fields are needed. Errors: CatalogRefused."""
+    if not isinstance(document, dict):
+        raise CatalogRefused((Fault("price", "must be a mapping"),))
+    try:
+        price = _PRICE.validate_python({"id": "price", "meter": "meter", **document})
+    except ValidationError as error:
+        raise CatalogRefused([_fault(("price",), details, tagged=True) for details in error.errors()]) from None
+    faults = [Fault(f"price.{fault.path}", fault.reason) for fault in price_faults(price)]
+    if faults:
+        raise CatalogRefused(faults)
+    return price
+
+
+def encode(catalog: Catalog, tenant: str | None, applied_at: int) -> bytes:
+    """The record of `catalog.versions` that makes this catalogue the newest of a tenant (None: the common one)."""
+    return orjson.dumps(
+        {
+            "format": VERSION_FORMAT,
+            "tenant": tenant,
+            "applied_at": applied_at,
+            "checksum": catalog.checksum,
+            "catalog": catalog.document,
+        }
+    )
+
+
+class _Record(msgspec.Struct):
+    format: int
+    tenant: str | None
+    applied_at: int
+    checksum: str
+    catalog: dict[str, Any]
+
+
+_RECORD: Final = msgspec.json.Decoder(_Record)
+
+
+def decode(raw: bytes, offset: int) -> CatalogVersion:
+    """A record of `catalog.versions`. What was applied stands: it is not judged again by rules that came later.
+
+    Errors: InvalidInput `bad_catalog` for what `encode` never wrote, InvariantBroken for a record of a later format
+    or one whose catalogue is not the one that was applied.
+    """
+    try:
+        record = _RECORD.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput("bad_catalog", f"the record at offset {offset} is no catalogue: {error}") from None
+    if record.format > VERSION_FORMAT:
+        raise InvariantBroken(f"catalogue version {offset + 1} has format {record.format}, known is {VERSION_FORMAT}")
+    if _checksum(record.catalog) != record.checksum:
+        raise InvariantBroken(f"catalogue version {offset + 1} does not have the checksum it was applied with")
+    if record.tenant is not None:
+        check_id(record.tenant, "/tenant")
+    faults: list[Fault] = []
+    parts = {kind: _parts(kind, record.catalog.get(kind), faults) for kind in _PARTS}
+    if faults:
+        raise InvariantBroken(f"catalogue version {offset + 1} can no longer be read: {faults[0]}")
+    return CatalogVersion(offset + 1, record.tenant, record.applied_at, _catalog(record.catalog, parts))
+
+
+def _catalog(document: Mapping[str, Any], parts: Mapping[str, Mapping[int, Any]]) -> Catalog:
+    return Catalog(
+        currency=document["currency"],
+        meters=tuple(parts["meters"].values()),
+        prices=tuple(parts["prices"].values()),
+        plans=tuple(parts["plans"].values()),
+    )
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _currency_faults(document: Mapping[str, Any]) -> list[Fault]:
+    if "currency" not in document:
+        return [Fault("currency", "is missing")]
+    try:
+        _CURRENCY.validate_python(document["currency"])
+    except ValidationError as error:
+        return [_fault(("currency",), details, tagged=False) for details in error.errors()]
+    return []
+
+
+def _parts(kind: str, listed: Any, faults: list[Fault]) -> dict[int, Any]:
+    """The well-formed parts of one kind by their index; what is wrong with the others is added to `faults`."""
+    parts: dict[int, Any] = {}
+    if listed is None:
+        return parts
+    if not isinstance(listed, list):
+        faults.append(Fault(kind, "must be a list"))
+        return parts
+    for index, part in enumerate(listed):
+        try:
+            parts[index] = _PARTS[kind].validate_python(part)
+        except ValidationError as error:
+            faults += [_fault((kind, index), details, tagged=kind == "prices") for details in error.errors()]
+    return parts
+
+
+def _ids(listed: Any) -> frozenset[str]:
+    if not isinstance(listed, list):
+        return frozenset()
+    found = (part.get("id") for part in listed if isinstance(part, dict))
+    return frozenset(name for name in found if isinstance(name, str))
+
+
+def _fault(parts: tuple[str | int, ...], details: ErrorDetails, *, tagged: bool) -> Fault:
+    """Pydantic's error with our path and words. `tagged`: the model's name stands first in its location."""
+    kind, where = details["type"], details["loc"]
+    if tagged and where:
+        where = where[1:]
+    path = path_of((*parts, *(part for part in where if part != "[key]")))
+    if kind.startswith("union_tag"):
+        found = details.get("ctx", {}).get("tag")
+        known = details.get("ctx", {}).get("expected_tags", "").replace("'", "")
+        reason = f"{found!r} is no price model; there are {known}" if found is not None else "is missing"
+        return Fault(f"{path}.model", reason)
+    return Fault(path, _reason(kind, details))
+
+
+_REASONS: Final = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a field of it",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+}
+
+
+def _reason(kind: str, details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    match kind:
+        case "string_too_short":
+            return "must not be empty"
+        case "string_too_long":
+            return f"must have at most {context['max_length']} characters"
+        case "literal_error":
+            return f"must be one of {context['expected']}"
+        case _:
+            return _REASONS.get(kind, details["msg"])

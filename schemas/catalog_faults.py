@@ -1,0 +1,272 @@
+"""What a catalogue of well-formed parts can still have wrong: what concerns several fields, or several parts.
+
+Owns tiers and bounds that contradict one another, ids used twice, references to nothing, prices between which an event
+could not choose, and what this version of the program cannot price yet. A price that would be silently wrong is
+refused by name. Answers all faults it finds, up to a bound, as (path, reason).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Final, Protocol
+
+from schemas.catalog_document import Fault, path_of
+from schemas.catalog_shapes import (
+    AmountTier,
+    Graduated,
+    GraduatedPercentage,
+    Meter,
+    Percentage,
+    PercentTier,
+    Plan,
+    Price,
+    Stairstep,
+    UnitTier,
+    Volume,
+)
+
+MAX_FAULTS: Final = 500
+"""Faults listed of one catalogue: two thousand prices that all contradict one another need no two million lines."""
+
+PRICED_MODELS: Final = frozenset(
+    ("flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage")
+)
+"""The models that rating has; a test compares this with rating itself."""
+
+MEASURED_AGGREGATIONS: Final = frozenset(("sum", "count"))
+"""The aggregations that rating has."""
+
+REPORTED: Final = "usage.reported"
+"""The built-in type whose events name their meter."""
+
+REPORTED_ALIAS: Final = "product.usage_recorded"
+
+BUILT_IN_LEVELS: Final = frozenset(("devices_open",))
+"""What a quota may bound although no meter measures it."""
+
+UNMETERED_TYPES: Final = frozenset(("usage.corrected",))
+
+
+class Indexed(Protocol):
+    """A part with an id."""
+
+    @property
+    def id(self) -> str:
+        """Unique among its kind."""
+
+
+def price_faults(price: Price) -> Iterator[Fault]:
+    """What is wrong within one price; paths start at the price."""
+    if price.model not in PRICED_MODELS:
+        yield Fault("model", f"{price.model} is not priced by this version yet; it knows {_listed(PRICED_MODELS)}")
+    if isinstance(price, Graduated | Volume | Stairstep | GraduatedPercentage):
+        yield from _tier_faults(price.tiers)
+        first = price.tiers[0]
+        if price.charge_first_flat_at_zero and not isinstance(first, AmountTier) and first.flat_amount is None:
+            yield Fault("charge_first_flat_at_zero", "the first tier has no flat_amount to charge")
+    if _exceeds(price.minimum_amount, price.maximum_amount):
+        yield Fault("minimum_amount", "is more than maximum_amount")
+    if isinstance(price, Percentage) and _exceeds(price.min_per_event, price.max_per_event):
+        yield Fault("min_per_event", "is more than max_per_event")
+
+
+def _exceeds(low: Decimal | None, high: Decimal | None) -> bool:
+    return low is not None and high is not None and low > high
+
+
+def _tier_faults(tiers: Sequence[UnitTier | AmountTier | PercentTier]) -> Iterator[Fault]:
+    last = len(tiers) - 1
+    reached = None
+    for index, tier in enumerate(tiers):
+        path = f"tiers[{index}]"
+        if isinstance(tier, UnitTier) and tier.unit_amount is None and tier.flat_amount is None:
+            yield Fault(path, "has neither unit_amount nor flat_amount")
+        if isinstance(tier, PercentTier) and tier.rate_percent is None and tier.flat_amount is None:
+            yield Fault(path, "has neither rate_percent nor flat_amount")
+        if index == last and tier.up_to is not None:
+            yield Fault(f"{path}.up_to", "must be null in the last tier, so that no quantity is left without a price")
+        if index != last and tier.up_to is None:
+            yield Fault(f"{path}.up_to", "is missing; only the last tier has no end")
+        if tier.up_to is not None:
+            if reached is not None and tier.up_to <= reached:
+                yield Fault(f"{path}.up_to", f"is not more than the {format(reached, 'f')} of the tier before")
+            reached = tier.up_to
+
+
+def catalog_faults(
+    meters: Mapping[int, Meter],
+    prices: Mapping[int, Price],
+    plans: Mapping[int, Plan],
+    named: Mapping[str, frozenset[str]],
+) -> list[Fault]:
+    """All faults between the parts, by their index in the document.
+
+    `named` holds the ids in the document by kind, those of parts with faults of their own included, so that one fault
+    is not told twice. At most MAX_FAULTS are answered.
+    """
+    faults: list[Fault] = []
+    for fault in _all(meters, prices, plans, named):
+        if len(faults) == MAX_FAULTS:
+            faults.append(Fault("", f"there are more than {MAX_FAULTS} faults; the rest is not listed"))
+            break
+        faults.append(fault)
+    return faults
+
+
+def _all(
+    meters: Mapping[int, Meter],
+    prices: Mapping[int, Price],
+    plans: Mapping[int, Plan],
+    named: Mapping[str, frozenset[str]],
+) -> Iterator[Fault]:
+    yield from _repeated("meters", meters)
+    yield from _repeated("prices", prices)
+    yield from _repeated("plans", plans)
+    for index, meter in meters.items():
+        yield from _under(("meters", index), _meter_faults(meter))
+    by_id = {meter.id: meter for meter in meters.values()}
+    for index, price in prices.items():
+        yield from _under(("prices", index), price_faults(price))
+        yield from _under(("prices", index), _meter_of_price_faults(price, by_id, named["meters"]))
+    for index, plan in plans.items():
+        yield from _under(("plans", index), _plan_faults(plan, named))
+    yield from _ambiguities(prices, plans.values())
+
+
+def _under(parts: Sequence[str | int], faults: Iterable[Fault]) -> Iterator[Fault]:
+    prefix = path_of(parts)
+    for fault in faults:
+        yield Fault(f"{prefix}.{fault.path}" if fault.path else prefix, fault.reason)
+
+
+def _repeated(kind: str, parts: Mapping[int, Indexed]) -> Iterator[Fault]:
+    first: dict[str, int] = {}
+    for index, part in parts.items():
+        if part.id in first:
+            yield Fault(f"{kind}[{index}].id", f"{part.id!r} is the id of {kind}[{first[part.id]}] already")
+        else:
+            first[part.id] = index
+
+
+def _meter_faults(meter: Meter) -> Iterator[Fault]:
+    if meter.aggregation not in MEASURED_AGGREGATIONS:
+        yield Fault(
+            "aggregation",
+            f"{meter.aggregation} is not measured by this version yet; it knows {_listed(MEASURED_AGGREGATIONS)}",
+        )
+    if meter.aggregation == "sum" and meter.quantity is None and meter.event_type not in (REPORTED, REPORTED_ALIAS):
+        yield Fault("quantity", f"is missing; only a meter of {REPORTED} or one that counts goes without")
+    if meter.event_type in UNMETERED_TYPES:
+        yield Fault("event_type", f"{meter.event_type} is not metered: it books correcting entries")
+    for name in sorted({name for name in meter.dimensions if meter.dimensions.count(name) > 1}):
+        yield Fault("dimensions", f"{name} stands twice")
+
+
+def _meter_of_price_faults(price: Price, meters: Mapping[str, Meter], named: frozenset[str]) -> Iterator[Fault]:
+    if price.meter not in named:
+        yield Fault("meter", f"no meter has the id {price.meter!r}")
+    elif price.meter in meters:
+        dimensions = meters[price.meter].dimensions
+        for name in price.match:
+            if name not in dimensions:
+                yield Fault(f"match.{name}", f"is no dimension of the meter {price.meter}")
+
+
+def _plan_faults(plan: Plan, named: Mapping[str, frozenset[str]]) -> Iterator[Fault]:
+    for index, price in enumerate(plan.prices):
+        if price not in named["prices"]:
+            yield Fault(f"prices[{index}]", f"no price has the id {price!r}")
+        elif price in plan.prices[:index]:
+            yield Fault(f"prices[{index}]", f"{price!r} stands twice")
+    for index, credit in enumerate(plan.credits):
+        for at, meter in enumerate(credit.scope or ()):
+            if meter not in named["meters"]:
+                yield Fault(f"credits[{index}].scope[{at}]", f"no meter has the id {meter!r}")
+    for index, quota in enumerate(plan.quotas):
+        path = f"quotas[{index}]"
+        if (quota.meter is None) == (quota.spend is None):
+            yield Fault(path, "must have either a meter with its limit, or spend")
+        elif quota.meter is not None and quota.limit is None:
+            yield Fault(f"{path}.limit", "is missing")
+        elif quota.meter is None and quota.limit is not None:
+            yield Fault(f"{path}.limit", "goes with a meter; the bound of money is spend")
+        if quota.meter is not None and quota.meter not in named["meters"] and quota.meter not in BUILT_IN_LEVELS:
+            yield Fault(f"{path}.meter", f"no meter has the id {quota.meter!r}")
+        if list(quota.thresholds) != sorted(set(quota.thresholds)):
+            yield Fault(f"{path}.thresholds", "must ascend, each once")
+
+
+def _ambiguities(prices: Mapping[int, Price], plans: Iterable[Plan]) -> Iterator[Fault]:
+    """Prices of one meter between which some event could not choose, within each plan and among the common ones."""
+    by_id = {price.id: index for index, price in prices.items()}
+    groups = [("", [by_id[name] for name in dict.fromkeys(plan.prices) if name in by_id]) for plan in plans]
+    of_plans = {index for _, members in groups for index in members}
+    groups.append(("", [index for index in prices if index not in of_plans]))
+    told: set[tuple[int, int]] = set()
+    for _, members in groups:
+        by_meter: dict[str, list[int]] = defaultdict(list)
+        for index in members:
+            by_meter[prices[index].meter].append(index)
+        for of_meter in by_meter.values():
+            for earlier, later, reason in _undecided(prices, sorted(of_meter)):
+                if (earlier, later) not in told:
+                    told.add((earlier, later))
+                    yield Fault(f"prices[{later}].match", reason)
+
+
+_FOREVER_AGO: Final = -(2**63)
+
+
+def _undecided(prices: Mapping[int, Price], members: list[int]) -> Iterator[tuple[int, int, str]]:
+    """Pairs of one meter's prices that the same event could take, neither before the other."""
+    windows: dict[tuple[frozenset[tuple[str, str]], int], int] = {}
+    first_effect: dict[frozenset[tuple[str, str]], int] = {}
+    owner: dict[frozenset[tuple[str, str]], int] = {}
+    for index in members:
+        match = frozenset(prices[index].match.items())
+        begin = prices[index].effective_from
+        start = _FOREVER_AGO if begin is None else begin
+        if (match, start) in windows:
+            other = windows[match, start]
+            yield other, index, f"prices[{other}] has the same meter, match and effective_from"
+        windows.setdefault((match, start), index)
+        first_effect[match] = min(start, first_effect.get(match, start))
+        owner.setdefault(match, index)
+    by_names: dict[frozenset[str], list[frozenset[tuple[str, str]]]] = defaultdict(list)
+    for match in first_effect:
+        by_names[frozenset(name for name, _ in match)].append(match)
+    kinds = list(by_names)
+    for at, names in enumerate(kinds):
+        for others in kinds[at + 1 :]:
+            if len(names) == len(others):
+                yield from _crossing(by_names[names], by_names[others], names & others, first_effect, owner)
+
+
+def _crossing(
+    ones: list[frozenset[tuple[str, str]]],
+    others: list[frozenset[tuple[str, str]]],
+    shared: frozenset[str],
+    first_effect: Mapping[frozenset[tuple[str, str]], int],
+    owner: Mapping[frozenset[tuple[str, str]], int],
+) -> Iterator[tuple[int, int, str]]:
+    """Pairs of equally specific matches by different names that agree where they share one.
+
+    A more specific price that covers just what both match, from when both hold, decides between them.
+    """
+    by_shared: dict[frozenset[tuple[str, str]], list[frozenset[tuple[str, str]]]] = defaultdict(list)
+    for other in others:
+        by_shared[frozenset(pair for pair in other if pair[0] in shared)].append(other)
+    for one in ones:
+        for other in by_shared[frozenset(pair for pair in one if pair[0] in shared)]:
+            both = one | other
+            if both in first_effect and first_effect[both] <= max(first_effect[one], first_effect[other]):
+                continue
+            earlier, later = sorted((owner[one], owner[other]))
+            values = ", ".join(f"{name}: {value}" for name, value in sorted(both))
+            yield earlier, later, f"is as specific as that of prices[{earlier}], and both match {{{values}}}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))
