@@ -1,0 +1,109 @@
+"""What a movement of money does to an account: charge, credit, take back, expire. Pure, in nanos.
+
+Charges burn credits in the order priority, expiry, age, each credit only for the meters of its scope; what no credit pays
+is debt and takes the balance below zero. A new credit pays debt first. Every function changes the account in place
+(its owner drops the account whole if deciding fails) and keeps `balance = sum of what credits have left - debt`.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+
+from schemas.account import Account, Grant
+from schemas.errors import InvalidInput
+from schemas.limits import AMOUNT_MAX_NANOS
+
+Burnt = list[tuple[str, int]]
+
+
+def check_balance(balance: int) -> None:
+    """InvalidInput `amount_overflow` for a balance that no wallet can hold."""
+    if not -AMOUNT_MAX_NANOS <= balance <= AMOUNT_MAX_NANOS:
+        raise InvalidInput("amount_overflow", f"the balance would be {balance} nanos, beyond its bounds")
+
+
+def charge(account: Account, total: int, by_meter: list[tuple[str, int]]) -> Burnt:
+    """Takes `total` (the sum of `by_meter`) out of the wallet; the credits burnt. A negative amount gives back as debt paid."""
+    check_balance(account.balance - total)
+    account.balance -= total
+    grants = account.grants
+    if not grants:
+        return []
+    first = grants[0]
+    if not first.scope and first.remaining > total >= 0:
+        # nearly every charge of a wallet with money: one credit that pays for everything
+        first.remaining -= total
+        return [(first.credit_id, total)] if total else []
+    burnt: Burnt = []
+    for meter, amount in by_meter:
+        left = amount
+        for grant in grants:
+            if left <= 0:
+                break
+            if grant.remaining and (not grant.scope or meter in grant.scope):
+                part = min(left, grant.remaining)
+                grant.remaining -= part
+                left -= part
+                burnt.append((grant.credit_id, part))
+    account.grants = [grant for grant in grants if grant.remaining]
+    return _merge(burnt)
+
+
+def credit(account: Account, grant: Grant, currency: str) -> None:
+    """Puts a credit into the wallet; debt is paid from it first, so that what remains of it is really there."""
+    check_balance(account.balance + grant.remaining)
+    settle_currency(account, currency)
+    debt = _debt(account)
+    account.balance += grant.remaining
+    # A scoped credit pays no debt: it is not known what the debt was for.
+    grant.remaining -= 0 if grant.scope else min(debt, grant.remaining)
+    if grant.remaining:
+        insort(account.grants, grant, key=Grant.burn_order)
+
+
+def take_back(account: Account, amount: int, credit_id: str) -> Burnt:
+    """Takes `amount` out, from the named credit first, then from the others in burn order, then as debt."""
+    check_balance(account.balance - amount)
+    account.balance -= amount
+    left = amount
+    burnt: Burnt = []
+    for grant in sorted(account.grants, key=lambda grant: grant.credit_id != credit_id):
+        part = min(left, grant.remaining)
+        if part:
+            grant.remaining -= part
+            left -= part
+            burnt.append((grant.credit_id, part))
+    account.grants = [grant for grant in account.grants if grant.remaining]
+    return burnt
+
+
+def expire(account: Account, now: int) -> Burnt:
+    """Takes out what credits that expired at or before `now` have left; which and how much."""
+    expired = [grant for grant in account.grants if 0 < grant.expires_at <= now]
+    for grant in expired:
+        account.balance -= grant.remaining
+        account.grants.remove(grant)
+    return [(grant.credit_id, grant.remaining) for grant in expired]
+
+
+def settle_currency(account: Account, currency: str) -> None:
+    """Gives an account its currency with its first money; InvalidInput `currency_mismatch` for any other later."""
+    if account.currency != currency:
+        if account.currency:
+            raise InvalidInput(
+                "currency_mismatch", f"data.currency is {currency}, the account's is {account.currency}", "/data/currency"
+            )
+        account.currency = currency
+
+
+def _debt(account: Account) -> int:
+    return sum(grant.remaining for grant in account.grants) - account.balance
+
+
+def _merge(burnt: Burnt) -> Burnt:
+    if len(burnt) < 2:
+        return burnt
+    by_credit: dict[str, int] = {}
+    for credit_id, amount in burnt:
+        by_credit[credit_id] = by_credit.get(credit_id, 0) + amount
+    return list(by_credit.items())

@@ -1,0 +1,60 @@
+"""Where account values lie for those who ask: a projection of the ledger, by partition, with its own position.
+
+`apply` is the only writer. It compares the position it was told to expect with the one that stands, in the same atomic
+step as the write: a lost write, a wiped store or another owner shows as `PositionMoved`, never as a wrong balance. Values
+are absolute, so applying again what was half applied is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from schemas.errors import Doubt
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a projection of one partition has come."""
+
+    ledger_id: str
+    offset: int
+    """The ledger offset it goes on from."""
+    seq: int
+    """seq of the next entry."""
+    usage_next: int = 0
+    account_next: int = 0
+    catalog_position: int = 0
+
+
+class PositionMoved(Doubt):
+    """The position that stands is not the expected one."""
+
+    def __init__(self, partition: int, expected: int, found: Position | None) -> None:
+        super().__init__(f"accounts of partition {partition} stand at {found}, expected offset {expected}")
+        self.found = found
+
+
+class Accounts(Protocol):
+    """All methods raise Unavailable if the store does not answer; then nothing is known to have happened."""
+
+    async def position(self, partition: int) -> Position | None:
+        """How far the partition has come; None if it holds nothing of it."""
+
+    async def read(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
+        """Packed accounts in the order of `keys`, all as of `expected`, else PositionMoved."""
+
+    async def apply(
+        self, partition: int, expected: int, after: Position, accounts: Mapping[str, bytes], serving: bool
+    ) -> None:
+        """Sets the accounts and moves from ledger offset `expected` to `after`, else PositionMoved.
+
+        `serving` False marks the partition as being rebuilt. Applied already (`after` stands) is success. With
+        `expected` = `after.offset` and no accounts it is the beat: it proves that the last writes still stand."""
+
+    async def peek(self, partition: int, key: str) -> tuple[Position | None, bool, bytes | None]:
+        """For readers: the position, whether the partition is whole (not being rebuilt), and one packed account."""
+
+    async def close(self) -> None:
+        """Gives connections back."""

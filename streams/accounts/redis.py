@@ -1,0 +1,149 @@
+"""Accounts in Redis: every key of a partition carries its hash tag, so it lies on one node, is lost and comes back whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from itertools import islice
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from schemas.errors import Unavailable
+from streams.accounts.port import Position, PositionMoved
+
+PART_MAX_ACCOUNTS: Final = 400
+"""Accounts in one script call: some 0.3 ms of Redis, so that no check waits longer for it."""
+
+_AWAY = (
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError,
+    TryAgainError,
+    OSError,
+)
+
+
+def _script(name: str) -> str:
+    return (files("streams.accounts") / "lua" / f"{name}.lua").read_text()
+
+
+class RedisAccounts:
+    """The Accounts port on redis-py. Time-outs are short and nothing is tried again here: callers know what to repeat."""
+
+    def __init__(self, url: str, timeout_seconds: float = 2.0) -> None:
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._apply = self._redis.register_script(_script("apply"))
+        self._read = self._redis.register_script(_script("read"))
+
+    async def position(self, partition: int) -> Position | None:
+        """See the port."""
+        async with _mapped():
+            return _position(await self._redis.hmget(_meta(partition), _FIELDS))
+
+    async def read(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
+        """See the port."""
+        values: list[bytes | None] = []
+        pending = iter(keys)
+        while part := list(islice(pending, PART_MAX_ACCOUNTS)):
+            async with _mapped():
+                answer = await self._read(
+                    keys=[_meta(partition), *(_account(partition, key) for key in part)],
+                    args=[expected.ledger_id, expected.offset],
+                )
+            if not answer[0]:
+                raise PositionMoved(partition, expected.offset, _position(answer[1:]))
+            values.extend(answer[1:])
+        return values
+
+    async def apply(
+        self, partition: int, expected: int, after: Position, accounts: Mapping[str, bytes], serving: bool
+    ) -> None:
+        """See the port."""
+        pending = iter(accounts.items())
+        part = list(islice(pending, PART_MAX_ACCOUNTS))
+        while True:
+            following = list(islice(pending, PART_MAX_ACCOUNTS))
+            async with _mapped():
+                answer = await self._apply(
+                    keys=[_meta(partition), *(_account(partition, key) for key, _ in part)],
+                    args=[
+                        after.ledger_id,
+                        expected,
+                        0 if following else 1,
+                        after.offset,
+                        after.seq,
+                        after.usage_next,
+                        after.account_next,
+                        after.catalog_position,
+                        time.time_ns() // 1_000_000,
+                        int(serving),
+                        *(value for _, value in part),
+                    ],
+                )
+            if not answer[0]:
+                found = _position(answer[1:])
+                if found is not None and (found.ledger_id, found.offset) == (after.ledger_id, after.offset):
+                    return  # an earlier attempt of this very call, whose answer was lost
+                raise PositionMoved(partition, expected, found)
+            if not following:
+                return
+            part = following
+
+    async def peek(self, partition: int, key: str) -> tuple[Position | None, bool, bytes | None]:
+        """See the port."""
+        async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hmget(_meta(partition), [*_FIELDS, "serving"])
+            pipeline.get(_account(partition, key))
+            meta, value = await pipeline.execute()
+        return _position(meta), meta[-1] == b"1", value
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._redis.aclose()
+
+
+_FIELDS = ["ledger", "offset", "seq", "usage", "account", "catalog"]
+
+
+def _meta(partition: int) -> str:
+    return f"{{{partition}}}:m"
+
+
+def _account(partition: int, key: str) -> str:
+    return f"{{{partition}}}:a:{key}"
+
+
+def _position(fields: Sequence[Any]) -> Position | None:
+    if fields[0] is None:
+        return None
+    return Position(fields[0].decode(), *(int(value) for value in fields[1:6]))
+
+
+@asynccontextmanager
+async def _mapped() -> AsyncIterator[None]:
+    try:
+        yield
+    except _AWAY as error:
+        raise Unavailable(f"redis: {error}") from error

@@ -1,0 +1,282 @@
+"""From raw records to ledger records: decodes a batch, cuts it into chunks, decides each and forms its record.
+
+No I/O: what the batch needs to know (accounts, booked identities, where customers live) is named by `name` and
+handed in by the lane. Everything that this makes and the caller then cannot make fact is dropped whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rating.book import PriceBook
+from rating.decide import Decision, Judged, Received, Standing, decide, identities_named, internal_failure
+from schemas.account import Account, account_key, pack_account, unpack_account
+from schemas.errors import InvalidInput
+from schemas.event import Event, decode
+from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, LedgerRecord, RecordKind, encode_record
+from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, LEDGER_CHUNK_TARGET_BYTES
+from schemas.topics import DEAD_LETTERS
+from streams.transaction import Message
+
+CHUNK_MAX_RECORDS: Final = 1_250
+"""Records decided in one go: some 25 ms, after which heartbeats and other lanes get their turn."""
+
+ACCOUNT_TYPICAL_BYTES: Final = 200
+"""What an account's values after are taken to weigh, until it was packed once."""
+
+
+@dataclass(slots=True)
+class Named:
+    """A decoded batch and what must be known before it can be decided."""
+
+    received: Sequence[Received]
+    judged: list[Judged]
+    accounts: dict[str, tuple[str, str]]
+    """By account key: tenant and customer."""
+    identities: list[bytes]
+
+
+def name(received: Sequence[Received], max_future: int) -> Named:
+    """Decodes a batch; `max_future` in microseconds."""
+    judged: list[Judged] = []
+    accounts: dict[str, tuple[str, str]] = {}
+    identities: list[bytes] = []
+    for record in received:
+        try:
+            event = decode(record.value or b"", record.received_at, max_future)
+        except InvalidInput as refusal:
+            judged.append(refusal)
+            continue
+        judged.append(event)
+        accounts[account_key(event.tenant, event.customer)] = (event.tenant, event.customer)
+        identities.extend(identities_named(event))
+    return Named(received, judged, accounts, identities)
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a partition stands between two records: what the next record goes on from."""
+
+    partition: int
+    ledger_id: str
+    seq: int
+    usage_next: int
+    account_next: int
+    block_seq: int
+    block_opened_at: int
+    """Microseconds; of no meaning while the block is empty."""
+
+    @property
+    def block_entries(self) -> int:
+        """Entries in the open block."""
+        return self.seq - self.block_seq
+
+
+@dataclass(slots=True)
+class Decided:
+    """One chunk, ready to become fact."""
+
+    record: LedgerRecord
+    encoded: bytes
+    claimed: list[tuple[bytes, bytes]]
+    messages: list[Message] = field(default_factory=list)
+
+
+def decide_batch(
+    named: Named, standing: Standing, book: PriceBook, position: int, place: Place, now: Callable[[], int]
+) -> Iterator[Decided]:
+    """Decides a batch chunk by chunk, moving `place` on. Between two chunks the caller may let others run."""
+    start = 0
+    sizes = _Sizes()
+    while start < len(named.received):
+        stop = sizes.chunk_end(named, start)
+        received, judged = named.received[start:stop], named.judged[start:stop]
+        decision = decide(received, judged, standing, book, position)
+        yield _form(decision, received, position, place, now(), sizes)
+        start = stop
+
+
+def decide_singly(
+    named: Named, standing: Standing, book: PriceBook, position: int, place: Place, now: Callable[[], int]
+) -> Iterator[Decided]:
+    """As `decide_batch`, one record at a time: whoever makes deciding itself fail becomes a dead letter `internal_error`.
+
+    For the batch that failed again and again. What a failed decision may have half changed is its event's own account;
+    `standing` is therefore handed in fresh by the caller, and the account is read again through `restore`."""
+    sizes = _Sizes()
+    for received, judged in zip(named.received, named.judged, strict=True):
+        restore = _snapshot(standing, judged)
+        try:
+            decision = decide([received], [judged], standing, book, position)
+        except Exception as error:  # the whole point: any fault of ours is the one record's, with an alert
+            restore()
+            decision = internal_failure(received, f"deciding failed: {type(error).__name__}: {error}")
+        yield _form(decision, [received], position, place, now(), sizes)
+
+
+def block_end(place: Place, position: int, now: int) -> LedgerRecord:
+    """The record that closes the open block when traffic stops."""
+    record = LedgerRecord(
+        LEDGER_FORMAT,
+        RecordKind.BLOCK_END,
+        place.partition,
+        place.seq,
+        0,
+        place.usage_next,
+        place.account_next,
+        position,
+        now,
+        place.block_seq,
+        True,
+        None,
+        {},
+        "",
+    )
+    place.block_seq = place.seq
+    return record
+
+
+def block_is_due(place: Place, now: int) -> bool:
+    """Whether the open block is to be closed."""
+    return place.block_entries >= BLOCK_MAX_ENTRIES or (
+        place.block_entries > 0 and now - place.block_opened_at >= BLOCK_MAX_AGE_MICROSECONDS
+    )
+
+
+class _Sizes:
+    """Estimates what a record will weigh, so that a chunk ends before its bound."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, int] = {}
+
+    def chunk_end(self, named: Named, start: int) -> int:
+        weight = 0
+        seen: set[str] = set()
+        end = start
+        for received, judged in zip(named.received[start:], named.judged[start:], strict=True):
+            weight += len(received.value or b"")
+            if isinstance(judged, Event):
+                key = account_key(judged.tenant, judged.customer)
+                if key not in seen:
+                    seen.add(key)
+                    weight += self.accounts.get(key, ACCOUNT_TYPICAL_BYTES)
+            if end > start and (weight > LEDGER_CHUNK_TARGET_BYTES or end - start >= CHUNK_MAX_RECORDS):
+                break
+            end += 1
+        return end
+
+
+def _form(
+    decision: Decision, received: Sequence[Received], position: int, place: Place, now: int, sizes: _Sizes
+) -> Decided:
+    accounts: dict[str, bytes] = {}
+    for key, account in decision.touched.items():
+        packed = accounts[key] = pack_account(account)
+        sizes.accounts[key] = len(packed)
+    first_seq = place.seq
+    if place.block_entries == 0:
+        place.block_opened_at = now
+    place.seq += len(received)
+    for record in received:
+        if record.input == USAGE:
+            place.usage_next = record.offset + 1
+        else:
+            place.account_next = record.offset + 1
+    closes = block_is_due(place, now)
+    ledger_record = LedgerRecord(
+        LEDGER_FORMAT,
+        RecordKind.ENTRIES,
+        place.partition,
+        first_seq,
+        len(received),
+        place.usage_next,
+        place.account_next,
+        position,
+        now,
+        place.block_seq,
+        closes,
+        decision.entries,
+        accounts,
+        "",
+    )
+    if closes:
+        place.block_seq = place.seq
+    return Decided(
+        ledger_record, encode_record(ledger_record), decision.claimed, _messages(decision, received, place, first_seq)
+    )
+
+
+def _messages(decision: Decision, received: Sequence[Received], place: Place, first_seq: int) -> list[Message]:
+    messages: list[Message] = []
+    entries = decision.entries
+    for dead in decision.dead_letters:
+        record = received[dead.index]
+        topic = INPUT_TOPICS[record.input]
+        headers = {
+            "reason": dead.reason,
+            "detail": dead.detail,
+            "topic": topic,
+            "partition": str(place.partition),
+            "offset": str(record.offset),
+            "seq": str(first_seq + dead.index),
+            "tenant": entries.tenant[dead.index],
+            "customer": entries.customer[dead.index],
+            "source": entries.source[dead.index],
+            "event_id": entries.event_id[dead.index],
+            "event_type": entries.event_type[dead.index],
+            "received_at": str(record.received_at),
+        }
+        messages.append(
+            Message(
+                DEAD_LETTERS[topic],
+                place.partition,
+                record.key,
+                record.value,
+                [(header, value.encode("utf-8", "replace")) for header, value in headers.items()],
+            )
+        )
+    for index, home in decision.reroutes:
+        record = received[index]
+        messages.append(Message(INPUT_TOPICS[record.input], home, record.key, record.value))
+    return messages
+
+
+def _snapshot(standing: Standing, judged: Judged) -> Callable[[], None]:
+    """Remembers the account an event may change; the answer puts it back."""
+    if isinstance(judged, InvalidInput):
+        return lambda: None
+    key = account_key(judged.tenant, judged.customer)
+    account = standing.accounts.get(key)
+    packed = pack_account(account) if account is not None else None
+
+    def restore() -> None:
+        if packed is None:
+            standing.accounts.pop(key, None)
+        else:
+            standing.accounts[key] = unpack_account(packed)
+
+    return restore
+
+
+def unpack_accounts(keys: Sequence[str], values: Sequence[bytes | None]) -> dict[str, Account]:
+    """The accounts that a store gave; customers it does not know are left out."""
+    return {key: unpack_account(value) for key, value in zip(keys, values, strict=True) if value is not None}
+
+
+def received_from(records: Sequence[object], input_topic: int, first: int) -> list[Received]:
+    """Kafka's records at or beyond offset `first` as the decision takes them (timestamps are milliseconds there)."""
+    return [
+        Received(input_topic, record.offset, record.timestamp * 1000, record.key, record.value)  # type: ignore[attr-defined]
+        for record in records
+        if record.offset >= first  # type: ignore[attr-defined]
+    ]
+
+
+def elsewhere(
+    accounts: Mapping[str, tuple[str, str]], partition: int, home_of: Callable[[str], int]
+) -> dict[str, int]:
+    """Which of the customers live in another partition, and where."""
+    homes = {key: home_of(customer) for key, (_, customer) in accounts.items()}
+    return {key: home for key, home in homes.items() if home != partition}

@@ -1,0 +1,439 @@
+"""A lane: the one owner of a partition of both inputs, and the one party that decides about its customers' money.
+
+`open` makes it owner: it starts the partition's transactional producer (which fences whoever was before), reads the end
+of the ledger, brings the accounts and the identity index up to it, and goes on from the input positions the ledger
+names. From then on each batch is decided, written in one transaction, and only then applied to what projects the
+ledger. Any `Doubt` on the way - a commit of unknown outcome, a fence, accounts that are not where they were left, a fault
+in deciding - drops all memory of the partition and opens it again. An `Unavailable` store is waited for, in place.
+`InvariantBroken` ends the process: it is not for a program to build on a ledger that contradicts itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from rating.book import PriceBook
+from rating.decide import Received, Standing
+from schemas.account import Account
+from schemas.errors import Doubt, InvariantBroken, Unavailable
+from schemas.ids import partition_of
+from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, encode_record, genesis
+from schemas.topics import USAGE_EVENTS
+from streams import ledger
+from streams.accounts.port import Accounts, Position, PositionMoved
+from streams.deciding import (
+    Decided,
+    Place,
+    block_end,
+    block_is_due,
+    decide_batch,
+    decide_singly,
+    elsewhere,
+    name,
+    received_from,
+    unpack_accounts,
+)
+from streams.identity import IdentityIndex
+from streams.identity import Position as IndexPosition
+from streams.inputs import AccountReader, read_range
+from streams.measures import Measures
+from streams.transaction import Fenced, PartitionWriter
+from streams.transport import UNKNOWN
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+DELIVERIES_WAITING: Final = 2
+"""Batches that wait in a lane; the agent waits with the next, and with it the fetching."""
+
+BEAT_SECONDS: Final = 0.5
+"""With nothing to apply, the accounts' position is compared this often: lost writes show before anything is built on."""
+
+BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+FENCES_BEFORE_LEAVING: Final = 20
+"""Fenced this often in a row while still assigned: the process leaves rather than fight another owner for ever."""
+
+OPENS_BEFORE_SINGLE: Final = 3
+"""Opened this often at one position by a fault in deciding: the batch is decided record by record."""
+
+CACHED_ACCOUNTS: Final = 20_000
+"""Accounts a lane keeps in memory between batches."""
+
+FOLD_ACCOUNTS: Final = 20_000
+"""Accounts gathered from the ledger before they are written to the store, while a partition is brought up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all lanes of a worker share."""
+
+    bootstrap: str
+    partitions: int
+    max_future: int
+    """Microseconds."""
+    identity_directory: Path
+    accounts: Accounts
+    book: PriceBook
+    catalogue_known: asyncio.Event
+    """Set once the first catalogue version is read; until then nothing is decided."""
+    measures: Measures
+    now: Callable[[], int]
+    """Microseconds since the epoch: written beside decisions, never part of one."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A batch as Faust delivered it."""
+
+    generation: int
+    after: int
+    records: list[Any]
+    acknowledge: Callable[[], None]
+
+
+class DecidingFailed(Doubt):
+    """Our own code raised while deciding; nothing became fact."""
+
+
+class Lane:
+    """Owns partition `partition` from `run` until it is cancelled or stopped."""
+
+    def __init__(self, partition: int, surroundings: Surroundings, still_mine: Callable[[], bool]) -> None:
+        self.partition = partition
+        self.around = surroundings
+        self.deliveries: asyncio.Queue[Delivery] = asyncio.Queue(DELIVERIES_WAITING)
+        self.serving = False
+        self.busy_since: float | None = None
+        """Monotonic seconds since which the batch at hand is worked on; for the watchdog."""
+        self._still_mine = still_mine
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._writer: PartitionWriter | None = None
+        self._account_reader: AccountReader | None = None
+        self._index: IdentityIndex | None = None
+        self._accounts: dict[str, Account] = {}
+        self._at_home: set[str] = set()
+        self._place: Place
+        self._applied: Position
+        self._last_touch = 0.0
+        self._unfinished: Delivery | None = None
+        self._delivered_to = UNKNOWN
+        self._failures: tuple[tuple[int, int], int] = ((-1, -1), 0)
+
+    async def run(self) -> None:
+        """Opens and serves until stopped; returns only then. Raises InvariantBroken, which must end the process."""
+        attempt = fences = 0
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._open()
+                    attempt = fences = 0
+                    await self._serve()
+                except Doubt as doubt:
+                    fences = fences + 1 if isinstance(doubt, Fenced) else 0
+                    if fences > FENCES_BEFORE_LEAVING:
+                        raise InvariantBroken(f"partition {self.partition} has another living owner") from doubt
+                    self.around.measures.opened_again(type(doubt).__name__)
+                    log.warning("partition %d: %s: opening again", self.partition, doubt)
+                except Unavailable as away:
+                    log.warning("partition %d: %s: waiting", self.partition, away)
+                finally:
+                    await self._forget()
+                if not self._stopping.is_set():
+                    await self._pause(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
+                    attempt += 1
+                    if not self._still_mine():
+                        log.info("partition %d: no longer assigned", self.partition)
+                        await self._stopping.wait()
+        finally:
+            await self._forget()
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Hands a batch over; waits while the lane has enough."""
+        await self.deliveries.put(delivery)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends the lane after the batch at hand."""
+        self._stopping.set()
+        self._wake.set()
+
+    # -- opening
+
+    async def _open(self) -> None:
+        around = self.around
+        await around.catalogue_known.wait()
+        self._writer = PartitionWriter(around.bootstrap, self.partition)
+        await self._writer.start()
+        tail = await ledger.tail(around.bootstrap, self.partition)
+        if tail.last is None:
+            first = genesis(self.partition, around.now())
+            await self._writer.commit([encode_record(first)])
+            tail = await ledger.tail(around.bootstrap, self.partition)
+            if tail.last is None:
+                raise Doubt(f"the genesis of partition {self.partition} is not there yet")
+        last = tail.last
+        self._place = Place(
+            self.partition,
+            tail.ledger_id,
+            last.next_seq,
+            last.usage_next,
+            last.account_next,
+            last.next_seq if last.closes_block else last.block_seq,
+            around.now(),
+        )
+        await self._bring_up(tail)
+        self._account_reader = AccountReader(around.bootstrap, self.partition, last.account_next, self._wake)
+        await self._account_reader.start()
+        self._last_touch = time.monotonic()
+        self.serving = True
+        around.measures.lanes_open.inc()
+        log.info(
+            "partition %d: open at seq %d, usage %d, account %d",
+            self.partition,
+            last.next_seq,
+            last.usage_next,
+            last.account_next,
+        )
+
+    async def _bring_up(self, tail: ledger.Tail) -> None:
+        """Folds the ledger into accounts and identity index from where each stands; one read serves both."""
+        around = self.around
+        end = tail.last_offset + 1
+        stands = await around.accounts.position(self.partition) or Position(tail.ledger_id, 0, 0)
+        if stands.ledger_id != tail.ledger_id:
+            raise InvariantBroken(
+                f"accounts of partition {self.partition} belong to ledger {stands.ledger_id}, not to {tail.ledger_id}"
+            )
+        directory = around.identity_directory / str(self.partition)
+        index = self._index = await asyncio.to_thread(IdentityIndex.open, directory, tail.ledger_id)
+        if index.position is None:
+            await asyncio.to_thread(index.bulk_load, (), IndexPosition(0, 0))
+        known = index.position
+        assert known is not None
+        if max(stands.offset, known.ledger_offset) > end:
+            raise InvariantBroken(
+                f"the ledger of partition {self.partition} ends at {end}; its accounts stand at {stands.offset}, its "
+                f"identity index at {known.ledger_offset}"
+            )
+        self._applied = reached = stands
+        gathered: dict[str, bytes] = {}
+        start, seq = min((stands.offset, stands.seq), (known.ledger_offset, known.seq))
+        async with aclosing(ledger.read(around.bootstrap, self.partition, start, end, next_seq=seq)) as records:
+            async for offset, record in records:
+                if offset >= known.ledger_offset:
+                    index.add(*_booked(record), IndexPosition(offset + 1, record.next_seq))
+                if offset >= stands.offset:
+                    gathered.update(record.accounts)
+                    reached = self._position_after(offset, record)
+                    if len(gathered) >= FOLD_ACCOUNTS:
+                        await self._apply(reached, gathered, serving=False)
+                        gathered = {}
+        # The last write says that the partition is whole; with nothing to write it is the first beat.
+        await self._apply(reached, gathered, serving=True)
+
+    def _position_after(self, offset: int, record: LedgerRecord) -> Position:
+        return Position(
+            self._place.ledger_id,
+            offset + 1,
+            record.next_seq,
+            record.usage_next,
+            record.account_next,
+            record.catalog_position,
+        )
+
+    # -- serving
+
+    async def _serve(self) -> None:
+        if self._unfinished is not None:
+            await self._take([], self._unfinished)
+        while not self._stopping.is_set():
+            assert self._account_reader is not None
+            delivery, accounts = await self._next()
+            if accounts or delivery is not None:
+                await self._take(accounts, delivery)
+            now = self.around.now()
+            if block_is_due(self._place, now):
+                await self._close_block(now)
+            elif time.monotonic() - self._last_touch >= BEAT_SECONDS:
+                await self._apply(self._applied, {}, serving=True)
+
+    async def _next(self) -> tuple[Delivery | None, list[Any]]:
+        """What there is to do, or nothing after half a beat."""
+        assert self._account_reader is not None
+        if self.deliveries.empty() and not self._account_reader.waiting():
+            try:
+                await asyncio.wait_for(self._wake.wait(), BEAT_SECONDS / 2)
+            except TimeoutError:
+                pass  # a quiet partition: its block and its beat are due
+        self._wake.clear()
+        delivery = None if self.deliveries.empty() else self.deliveries.get_nowait()
+        return delivery, self._account_reader.take()
+
+    async def _take(self, accounts: list[Any], delivery: Delivery | None) -> None:
+        """Makes a batch of both inputs fact and applies it."""
+        self._unfinished = delivery
+        self.busy_since = time.monotonic()
+        received = received_from(accounts, ACCOUNT, self._place.account_next)
+        if delivery is not None:
+            received += await self._usage(delivery)
+        if received:
+            await self._decide(received)
+        if delivery is not None:
+            delivery.acknowledge()
+        self._unfinished = None
+        self.busy_since = None
+
+    async def _usage(self, delivery: Delivery) -> list[Received]:
+        """The usage records to decide; a hole before them, where it is not known to be one of markers, is read from Kafka."""
+        first = delivery.records[0].offset
+        chained = delivery.after != UNKNOWN and delivery.after == self._delivered_to
+        usage_next = self._place.usage_next
+        missing: list[Any] = []
+        if not chained and first > usage_next:
+            missing = await read_range(self.around.bootstrap, USAGE_EVENTS, self.partition, usage_next, first)
+            if missing:
+                log.warning("partition %d: %d records were not delivered and are read", self.partition, len(missing))
+        self._delivered_to = delivery.records[-1].offset
+        return received_from([*missing, *delivery.records], USAGE, usage_next)
+
+    async def _decide(self, received: list[Received]) -> None:
+        around = self.around
+        assert self._index is not None and self._writer is not None
+        named = name(received, around.max_future)
+        standing = Standing(
+            self.partition,
+            self._accounts,
+            self._index.find(named.identities),
+            elsewhere({key: who for key, who in named.accounts.items() if key not in self._at_home}, self.partition, self._home_of),
+        )
+        missing = [
+            key for key in named.accounts if key not in self._accounts and key not in standing.elsewhere
+        ]
+        if missing:
+            values = await self._in_place(lambda: around.accounts.read(self.partition, self._applied, missing))
+            self._accounts.update(unpack_accounts(missing, values))
+            self._at_home.update(missing)
+        position = around.book.position
+        begun = time.monotonic()
+        single = self._failures[1] >= OPENS_BEFORE_SINGLE and self._failures[0] == self._here()
+        decided: list[Decided] = []
+        deciding = (decide_singly if single else decide_batch)(
+            named, standing, around.book, position, self._place, around.now
+        )
+        here = self._here()
+        try:
+            for chunk in deciding:
+                decided.append(chunk)
+                await asyncio.sleep(0)
+        except (Doubt, InvariantBroken):
+            raise
+        except Exception as error:  # any fault of ours while deciding: nothing is fact yet, so start over; see module
+            self._failures = (here, self._failures[1] + 1 if self._failures[0] == here else 1)
+            log.exception("partition %d: deciding failed", self.partition)
+            raise DecidingFailed(f"deciding failed: {error!r}") from error
+        written = time.monotonic()
+        offsets = await self._writer.commit(
+            [chunk.encoded for chunk in decided], [message for chunk in decided for message in chunk.messages]
+        )
+        applied = time.monotonic()
+        for offset, chunk in zip(offsets, decided, strict=True):
+            after = self._position_after(offset, chunk.record)
+            if chunk.claimed:
+                self._index.add(
+                    [identity for identity, _ in chunk.claimed],
+                    [content for _, content in chunk.claimed],
+                    IndexPosition(after.offset, after.seq),
+                )
+            await self._apply(after, chunk.record.accounts, serving=True)
+            around.measures.decided(chunk.record)
+        self._bound_cache()
+        around.measures.batch(len(received), written - begun, applied - written, time.monotonic() - applied)
+
+    def _here(self) -> tuple[int, int]:
+        return self._place.usage_next, self._place.account_next
+
+    async def _close_block(self, now: int) -> None:
+        assert self._writer is not None
+        record = block_end(self._place, self._applied.catalog_position, now)
+        (offset,) = await self._writer.commit([encode_record(record)])
+        await self._apply(self._position_after(offset, record), {}, serving=True)
+
+    async def _apply(self, after: Position, accounts: dict[str, bytes], *, serving: bool) -> None:
+        expected = self._applied.offset
+        await self._in_place(
+            lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving)
+        )
+        self._applied = after
+        self._last_touch = time.monotonic()
+
+    async def _in_place(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Tries a call to a store until it answers: what is fact already must not be given up for a store's absence."""
+        failures = 0
+        while True:
+            try:
+                return await attempt()
+            except PositionMoved:
+                raise
+            except Unavailable as away:
+                if failures % 20 == 0:
+                    log.warning("partition %d: %s: trying again", self.partition, away)
+                self.around.measures.store_away("redis")
+                await self._pause(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                failures += 1
+                if self._stopping.is_set():
+                    raise Doubt("stopped while a store was away") from away
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            pass  # the pause is over
+
+    def _home_of(self, customer: str) -> int:
+        return partition_of(customer, self.around.partitions)
+
+    def _bound_cache(self) -> None:
+        surplus = len(self._accounts) - CACHED_ACCOUNTS
+        if surplus > 0:
+            for key in list(self._accounts)[: surplus + CACHED_ACCOUNTS // 4]:
+                del self._accounts[key]
+                self._at_home.discard(key)
+
+    async def _forget(self) -> None:
+        """Drops all memory of the partition and gives connections back."""
+        if self.serving:
+            self.around.measures.lanes_open.dec()
+        self.serving = False
+        self.busy_since = None
+        self._accounts = {}
+        self._at_home = set()
+        writer, self._writer = self._writer, None
+        reader, self._account_reader = self._account_reader, None
+        index, self._index = self._index, None
+        if index is not None:
+            index.flush()
+            index.close()
+        if reader is not None:
+            await reader.stop()
+        if writer is not None:
+            await writer.stop()
+
+
+def _booked(record: LedgerRecord) -> tuple[list[bytes], list[bytes]]:
+    """All identities that a ledger record books, and their contents."""
+    identities: list[bytes] = []
+    contents: list[bytes] = []
+    for booked in record.entries.fingerprints if record.entries is not None else ():
+        for at in range(0, len(booked), FINGERPRINT_BYTES):
+            identities.append(booked[at : at + 16])
+            contents.append(booked[at + 16 : at + FINGERPRINT_BYTES])
+    return identities, contents
