@@ -1,7 +1,7 @@
 """What a meter reads from an event: its quantity, an int of nano-units, and its dimensions, pairs of text.
 
 Owns the evaluation of expressions: compiled once to closures, exact in whole numbers and ratios of them, and rounded
-once at the end, half even to 1e-9. A count that a built-in type declares optional is 0 where it is absent or null.
+once at the end, half even to 1e-9. Optional counts of built-in types need no word here: the decoder fills them in.
 
 Errors: InvalidInput `missing_field` and `wrong_type` name the field, `out_of_range` a division by zero or a number
 beyond reading, `amount_overflow` a quantity beyond its bounds.
@@ -39,38 +39,26 @@ Dimensions: TypeAlias = tuple[tuple[str, str], ...]
 _Ratio: TypeAlias = tuple[int, int]
 _Term: TypeAlias = Callable[[Measurable], _Ratio]
 
-ABSENT: Final[dict[str, dict[str, int]]] = {
-    "session.tokens_used": dict.fromkeys(
-        ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens"), 0
-    ),
-    "session.ended": {"message_count": 0},
-    "device.released": {"gpu_count": 0},
-    "device.heartbeat": {"gpu_count": 0},
-    "usage.reported": {"quantity": 1},
-}
-"""By built-in type, the optional numbers of its data and what they are worth where they are absent or null."""
-
 
 def count(event: Measurable) -> int:
     """The quantity of a meter that counts events: one."""
     return NANOS
 
 
-def compile_measure(expression: Expression, event_type: str) -> Measure:
-    """The expression as a function of an event of this type.
+def compile_measure(expression: Expression) -> Measure:
+    """The expression as a function of an event.
 
     A field alone, a difference and a product of two fields, which are nearly all meters, take a path of their own
     while their values are whole; whatever else comes takes the general one, with the same result.
     """
-    absent = ABSENT.get(event_type, {})
-    general = _rounded(_term(expression, absent))
+    general = _rounded(_term(expression))
     if (name := _data_field(expression)) is not None:
         return _one_field(name, general)
     if isinstance(expression, Operation):
         left, right = _data_field(expression.left), _data_field(expression.right)
         if left is not None and right is not None:
             if expression.operator == "-":
-                return _difference(left, right, absent.get(right), general)
+                return _difference(left, right, general)
             if expression.operator == "*":
                 return _product(left, right, general)
     return general
@@ -92,12 +80,10 @@ def _one_field(name: str, general: Measure) -> Measure:
     return measure
 
 
-def _difference(left: str, right: str, absent_right: int | None, general: Measure) -> Measure:
+def _difference(left: str, right: str, general: Measure) -> Measure:
     def measure(event: Measurable) -> int:
         data = event.data
         minuend, subtrahend = data.get(left), data.get(right)
-        if subtrahend is None:
-            subtrahend = absent_right
         if type(minuend) is int and type(subtrahend) is int:
             value = minuend - subtrahend
             if -QUANTITY_MAX_UNITS <= value <= QUANTITY_MAX_UNITS:
@@ -131,32 +117,29 @@ def _rounded(term: _Term) -> Measure:
     return measure
 
 
-def _term(expression: Expression, absent: dict[str, int]) -> _Term:
+def _term(expression: Expression) -> _Term:
     """The expression as a function to a ratio whose denominator is positive."""
     match expression:
         case Number(value):
             literal = (value.numerator, value.denominator)
             return lambda event: literal
         case Field():
-            return _field(expression, absent)
+            return _field(expression)
         case Negative(operand):
-            return _negative(_term(operand, absent))
+            return _negative(_term(operand))
         case Operation(operator, left, right):
-            return _OPERATIONS[operator](_term(left, absent), _term(right, absent))
+            return _OPERATIONS[operator](_term(left), _term(right))
         case _:
             assert_never(expression)
 
 
-def _field(field: Field, absent: dict[str, int]) -> _Term:
+def _field(field: Field) -> _Term:
     path, text = field.path, field.text
-    default = absent.get(path[1]) if len(path) == 2 and path[0] == "data" else None
 
     def term(event: Measurable) -> _Ratio:
         value = _look_up(event, path)
         if value is None:
-            if default is None:
-                raise InvalidInput("missing_field", f"{text} is missing", "/" + "/".join(path))
-            return default, 1
+            raise InvalidInput("missing_field", f"{text} is missing", "/" + "/".join(path))
         return _ratio(value, text, path)
 
     return term

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, Protocol
 
+from schemas.account_types import ACCOUNT_TYPES
 from schemas.catalog_document import Fault, path_of
 from schemas.catalog_shapes import (
     AmountTier,
@@ -26,6 +27,7 @@ from schemas.catalog_shapes import (
     UnitTier,
     Volume,
 )
+from schemas.usage_types import DEVICE_HEARTBEAT, PRODUCT_USAGE_RECORDED, USAGE_CORRECTED, USAGE_REPORTED
 
 MAX_FAULTS: Final = 500
 """Faults listed of one catalogue: two thousand prices that all contradict one another need no two million lines."""
@@ -38,15 +40,11 @@ PRICED_MODELS: Final = frozenset(
 MEASURED_AGGREGATIONS: Final = frozenset(("sum", "count"))
 """The aggregations that rating has."""
 
-REPORTED: Final = "usage.reported"
-"""The built-in type whose events name their meter."""
-
-REPORTED_ALIAS: Final = "product.usage_recorded"
-
 BUILT_IN_LEVELS: Final = frozenset(("devices_open",))
 """What a quota may bound although no meter measures it."""
 
-UNMETERED_TYPES: Final = frozenset(("usage.corrected",))
+UNMETERED_TYPES: Final = frozenset((USAGE_CORRECTED, DEVICE_HEARTBEAT, *ACCOUNT_TYPES))
+"""Built-in types that carry no usage of their own: corrections, signs of life, money and customers."""
 
 
 class Indexed(Protocol):
@@ -156,10 +154,14 @@ def _meter_faults(meter: Meter) -> Iterator[Fault]:
             "aggregation",
             f"{meter.aggregation} is not measured by this version yet; it knows {_listed(MEASURED_AGGREGATIONS)}",
         )
-    if meter.aggregation == "sum" and meter.quantity is None and meter.event_type not in (REPORTED, REPORTED_ALIAS):
-        yield Fault("quantity", f"is missing; only a meter of {REPORTED} or one that counts goes without")
+    if (
+        meter.aggregation == "sum"
+        and meter.quantity is None
+        and meter.event_type not in (USAGE_REPORTED, PRODUCT_USAGE_RECORDED)
+    ):
+        yield Fault("quantity", f"is missing; only a meter of {USAGE_REPORTED} or one that counts goes without")
     if meter.event_type in UNMETERED_TYPES:
-        yield Fault("event_type", f"{meter.event_type} is not metered: it books correcting entries")
+        yield Fault("event_type", f"{meter.event_type} is not metered: it carries no usage of its own")
     for name in sorted({name for name in meter.dimensions if meter.dimensions.count(name) > 1}):
         yield Fault("dimensions", f"{name} stands twice")
 
