@@ -345,7 +345,7 @@ class _Chunk:
                 if quantity:
                     lines.append(ChargeLine(meter.id, None, dimensions, quantity, 0, "", 0))
                 continue
-            price = catalogue.price(meter.id, dimensions, occurred_at, account.plan)
+            price = catalogue.price(meter.id, dimensions, occurred_at, account.plan or None)
             if price is None:
                 if quantity:
                     named = ", ".join(f"{name}={value!r}" for name, value in dimensions) or "no dimensions"

@@ -113,6 +113,8 @@ class Lane:
         self.serving = False
         self.busy_since: float | None = None
         """Monotonic seconds since which the batch at hand is worked on; for the watchdog."""
+        self.idle_since: float | None = None
+        """Monotonic seconds since which it is open and was delivered no usage; for the watchdog."""
         self._still_mine = still_mine
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
@@ -156,6 +158,11 @@ class Lane:
         finally:
             await self._forget()
 
+    @property
+    def usage_next(self) -> int:
+        """Offset of the first usage record that is not decided; meaningful while it is serving."""
+        return self._place.usage_next
+
     async def deliver(self, delivery: Delivery) -> None:
         """Hands a batch over; waits while the lane has enough."""
         await self.deliveries.put(delivery)
@@ -175,12 +182,14 @@ class Lane:
         await self._writer.start()
         tail = await ledger.tail(around.bootstrap, self.partition)
         if tail.last is None:
+            # Not read back: a commit is answered before its marker lets readers see it.
             first = genesis(self.partition, around.now())
-            await self._writer.commit([encode_record(first)])
-            tail = await ledger.tail(around.bootstrap, self.partition)
-            if tail.last is None:
-                raise Doubt(f"the genesis of partition {self.partition} is not there yet")
+            (offset,) = await self._writer.commit([encode_record(first)])
+            tail = ledger.Tail(offset + 1, offset, first, first.ledger_id)
         last = tail.last
+        assert last is not None
+        if around.book.position < last.catalog_position:
+            raise Unavailable(f"catalogue version {last.catalog_position}, which the ledger names, is not read yet")
         self._place = Place(
             self.partition,
             tail.ledger_id,
@@ -194,6 +203,7 @@ class Lane:
         self._account_reader = AccountReader(around.bootstrap, self.partition, last.account_next, self._wake)
         await self._account_reader.start()
         self._last_touch = time.monotonic()
+        self.idle_since = time.monotonic()
         self.serving = True
         around.measures.lanes_open.inc()
         log.info(
@@ -282,6 +292,8 @@ class Lane:
         """Makes a batch of both inputs fact and applies it."""
         self._unfinished = delivery
         self.busy_since = time.monotonic()
+        if delivery is not None:
+            self.idle_since = None
         received = received_from(accounts, ACCOUNT, self._place.account_next)
         if delivery is not None:
             received += await self._usage(delivery)
@@ -291,6 +303,8 @@ class Lane:
             delivery.acknowledge()
         self._unfinished = None
         self.busy_since = None
+        if self.idle_since is None:
+            self.idle_since = time.monotonic()
 
     async def _usage(self, delivery: Delivery) -> list[Received]:
         """The usage records to decide; a hole before them, where it is not known to be one of markers, is read from Kafka."""
@@ -413,7 +427,7 @@ class Lane:
         if self.serving:
             self.around.measures.lanes_open.dec()
         self.serving = False
-        self.busy_since = None
+        self.busy_since = self.idle_since = None
         self._accounts = {}
         self._at_home = set()
         writer, self._writer = self._writer, None

@@ -20,13 +20,14 @@ import faust
 from prometheus_client import CollectorRegistry
 
 from rating.book import PriceBook
-from schemas.errors import InvariantBroken
+from schemas.errors import InvariantBroken, Unavailable
 from schemas.topics import RATING_GROUP, USAGE_EVENTS
 from streams.accounts.redis import RedisAccounts
-from streams.catalogue import follow
+from streams.catalogue import keep_up
 from streams.lane import Delivery, Lane, Surroundings
 from streams.measures import Measures
 from streams.transport import BATCH_MAX_RECORDS, Batch, BatchSchema, install
+from streams.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ EXIT_INVARIANT: Final = 70
 """A promise of ours is broken: the supervisor's back-off and an alert, not a quiet restart, is what is wanted."""
 
 EXIT_STUCK: Final = 75
+WATCH_SECONDS: Final = 5.0
 
 
 class Lanes:
@@ -73,13 +75,10 @@ class Lanes:
         if ours is not None:
             await ours[0].deliver(delivery)
 
-    def serving(self) -> list[int]:
-        """Partitions whose lane is open."""
-        return sorted(partition for partition, (lane, _) in self._lanes.items() if lane.serving)
+    def open(self) -> list[Lane]:
+        """The lanes that serve."""
+        return [lane for lane, _ in self._lanes.values() if lane.serving]
 
-    def oldest_busy(self) -> float:
-        """Monotonic seconds since which a lane works on one batch; now if none does."""
-        return min((lane.busy_since for lane, _ in self._lanes.values() if lane.busy_since), default=time.monotonic())
 
     async def close(self) -> None:
         """Ends all lanes."""
@@ -163,16 +162,18 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave, 0, signal.Signals(number).name)
-        following = asyncio.create_task(self._follow_catalogue(), name="catalogue")
+        following = asyncio.create_task(keep_up(self._bootstrap, self.book, self._catalogue_known), name="catalogue")
         watching = asyncio.create_task(self._watch(), name="watchdog")
         self._app.finalize()
         starting = asyncio.create_task(self._app.maybe_start(), name="faust")
-        starting.add_done_callback(self._faust_started)
+        for task in (following, watching, starting):
+            task.add_done_callback(self._ended)
         await self._stop.wait()
         await self.lanes.close()
-        for task in (following, watching, starting):
+        tasks = (following, watching, starting)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(following, watching, starting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await asyncio.wait_for(self._app.stop(), DRAIN_SECONDS)
         except TimeoutError:
@@ -204,22 +205,26 @@ class Worker:
             batch.records[0].partition, Delivery(batch.generation, batch.after, batch.records, event.ack)
         )
 
-    async def _follow_catalogue(self) -> None:
-        async for version in follow(self._bootstrap):
-            self.book.add(version)
-            self._catalogue_known.set()
-
-    def _faust_started(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.critical("faust did not start: %r", task.exception())
-            self.leave(1, "faust did not start")
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """None of the tasks beside the lanes may end by itself, but Faust's start, and that not by an error."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("%s: %r", task.get_name(), error, exc_info=error)
+            self.leave(EXIT_INVARIANT if isinstance(error, InvariantBroken) else 1, repr(error))
 
     async def _watch(self) -> None:
-        """The watchdog: leaves when Faust crashed, or when a lane hangs on one batch beyond any store's patience."""
-        while not self._stop.is_set():
-            await asyncio.sleep(1)
+        """Leaves when Faust crashed or no longer delivers."""
+        watchdog = Watchdog(self._bootstrap)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
             if self._app.crashed or self._app.should_stop:
                 self.leave(1, f"faust stopped: {self._app.crash_reason!r}")
+            try:
+                stuck = await watchdog.undelivered(self.lanes.open())
+            except Unavailable as away:
+                log.warning("watchdog: %s", away)
+                continue
+            if stuck:
+                self.leave(EXIT_STUCK, f"records of partitions {stuck} are not delivered")
 
 
 def exit_process(code: int) -> None:
