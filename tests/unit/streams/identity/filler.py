@@ -1,0 +1,36 @@
+"""A process that fills an index with an endless ledger, for a test that kills it: `python -m … DIRECTORY`."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+from streams.identity import IdentityIndex, Limits, Position
+
+BATCH = 200
+LEDGER = "endless"
+LIMITS = Limits(memtable_entries=500, replay_entries=5_000, slice_rows=100, load_rows=5_000, grace_seconds=0)
+
+
+def record(offset: int) -> tuple[list[bytes], list[bytes], Position]:
+    """The ledger's record at this offset, and the position after it."""
+    chance = random.Random(offset)
+    identities = [chance.randbytes(16) for _ in range(BATCH)]
+    return identities, [identity[8:] for identity in identities], Position(offset + 1, (offset + 1) * BATCH)
+
+
+def main() -> None:
+    index = IdentityIndex.open(Path(sys.argv[1]), LEDGER, limits=LIMITS)
+    if index.position is None:
+        index.bulk_load([], Position(0, 0))
+    print("open", flush=True)
+    assert index.position is not None
+    offset = index.position.ledger_offset
+    while True:
+        index.add(*record(offset))
+        offset += 1
+
+
+if __name__ == "__main__":
+    main()
