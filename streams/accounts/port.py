@@ -28,6 +28,17 @@ class Position(msgspec.Struct, frozen=True):
     catalog_position: int = 0
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """What a reader must know of a partition before it trusts an account in it."""
+
+    position: Position | None
+    """None: the store holds nothing of the partition."""
+    serving: bool
+    """Whether it is whole: an owner brought it up to the end of the ledger and is not rebuilding it."""
+    beat: int
+    """When its owner last compared or moved the position, by the owner's clock: milliseconds since the epoch."""
+
+
 class PositionMoved(Doubt):
     """The position that stands is not the expected one."""
 
@@ -53,8 +64,11 @@ class Accounts(Protocol):
         `serving` False marks the partition as being rebuilt. Applied already (`after` stands) is success. With
         `expected` = `after.offset` and no accounts it is the beat: it proves that the last writes still stand."""
 
-    async def peek(self, partition: int, key: str) -> tuple[Position | None, bool, bytes | None]:
-        """For readers: the position, whether the partition is whole (not being rebuilt), and one packed account."""
+    async def standing(self, partition: int) -> Standing:
+        """For readers: how the partition stands."""
+
+    async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
+        """For readers: how the partition stands, and one packed account, both at one moment."""
 
     async def close(self) -> None:
         """Gives connections back."""

@@ -23,7 +23,7 @@ from redis.exceptions import (
 )
 
 from schemas.errors import Unavailable
-from streams.accounts.port import Position, PositionMoved
+from streams.accounts.port import Position, PositionMoved, Standing
 
 PART_MAX_ACCOUNTS: Final = 400
 """Accounts in one script call: some 0.3 ms of Redis, so that no check waits longer for it."""
@@ -111,13 +111,18 @@ class RedisAccounts:
                 return
             part = following
 
-    async def peek(self, partition: int, key: str) -> tuple[Position | None, bool, bytes | None]:
+    async def standing(self, partition: int) -> Standing:
+        """See the port."""
+        async with _mapped():
+            return _standing(await self._redis.hmget(_meta(partition), _STANDING_FIELDS))
+
+    async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """See the port."""
         async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(_meta(partition), [*_FIELDS, "serving"])
+            pipeline.hmget(_meta(partition), _STANDING_FIELDS)
             pipeline.get(_account(partition, key))
             meta, value = await pipeline.execute()
-        return _position(meta), meta[-1] == b"1", value
+        return _standing(meta), value
 
     async def close(self) -> None:
         """See the port."""
@@ -125,6 +130,7 @@ class RedisAccounts:
 
 
 _FIELDS = ["ledger", "offset", "seq", "usage", "account", "catalog"]
+_STANDING_FIELDS = [*_FIELDS, "serving", "beat"]
 
 
 def _meta(partition: int) -> str:
@@ -139,6 +145,10 @@ def _position(fields: Sequence[Any]) -> Position | None:
     if fields[0] is None:
         return None
     return Position(fields[0].decode(), *(int(value) for value in fields[1:6]))
+
+
+def _standing(fields: Sequence[Any]) -> Standing:
+    return Standing(_position(fields), fields[6] == b"1", int(fields[7] or 0))
 
 
 @asynccontextmanager
