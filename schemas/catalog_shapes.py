@@ -29,6 +29,7 @@ from schemas.limits import AMOUNT_MAX_NANOS, ID_MAX_CHARACTERS
 from schemas.money import NANOS
 from schemas.period import format_time, parse_time
 
+_AMOUNT_MAX: Final = Decimal(AMOUNT_MAX_NANOS) / NANOS
 _PLAIN: Final = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 _DURATION: Final = re.compile(
     r"P(?=[0-9T])([0-9]{1,4}Y)?([0-9]{1,4}M)?([0-9]{1,4}W)?([0-9]{1,4}D)?"
@@ -66,7 +67,7 @@ def _money(value: Any) -> Decimal:
     if not isinstance(value, str):
         raise PydanticCustomError("money", 'must be decimal text in quotes, such as "0.0025"')
     amount = _decimal(value)
-    if amount * NANOS > AMOUNT_MAX_NANOS:
+    if amount > _AMOUNT_MAX:
         raise PydanticCustomError("money", "is beyond the bounds of an amount")
     return amount
 
