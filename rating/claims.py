@@ -60,3 +60,6 @@ _CLAIMS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     "payment.refunded": (("refund", "refund_id", ("payment_id", "amount")),),
     "user.created": (("user", "user_id", ()),),
 }
+
+CLAIMING = frozenset(_CLAIMS)
+"""Types of event that claim anything."""

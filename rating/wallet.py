@@ -1,13 +1,15 @@
 """What a movement of money does to an account: charge, credit, take back, expire. Pure, in nanos.
 
-Charges burn credits in the order priority, expiry, age, each credit only for the meters of its scope; what no credit pays
-is debt and takes the balance below zero. A new credit pays debt first. Every function changes the account in place
-(its owner drops the account whole if deciding fails) and keeps `balance = sum of what credits have left - debt`.
+Charges burn credits in the order priority, expiry, age, each credit only for the meters of its scope; what no credit
+pays is debt and takes the balance below zero. A new credit pays debt first. Every function changes the account in
+place (its owner drops the account whole if deciding fails), expects its caller to have checked the balance, and keeps
+`balance = sum of what credits have left - debt`.
 """
 
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Sequence
 
 from schemas.account import Account, Grant
 from schemas.errors import InvalidInput
@@ -22,22 +24,23 @@ def check_balance(balance: int) -> None:
         raise InvalidInput("amount_overflow", f"the balance would be {balance} nanos, beyond its bounds")
 
 
-def charge(account: Account, total: int, by_meter: list[tuple[str, int]]) -> Burnt:
-    """Takes `total` (the sum of `by_meter`) out of the wallet; the credits burnt. A negative amount gives back as debt paid."""
-    check_balance(account.balance - total)
+def burn_first(account: Account, total: int) -> Burnt | None:
+    """As `charge`, where the first credit pays for all of it, as it mostly does; else None, and nothing is done."""
+    first = account.grants[0]
+    if first.scope or not first.remaining > total >= 0:
+        return None
+    first.remaining -= total
     account.balance -= total
-    grants = account.grants
-    if not grants:
-        return []
-    first = grants[0]
-    if not first.scope and first.remaining > total >= 0:
-        # nearly every charge of a wallet with money: one credit that pays for everything
-        first.remaining -= total
-        return [(first.credit_id, total)] if total else []
+    return [(first.credit_id, total)]
+
+
+def charge(account: Account, total: int, by_meter: Sequence[tuple[str, int]]) -> Burnt:
+    """Takes `total` (the sum of `by_meter`, meter and amount) out of the wallet; the credits it burnt."""
+    account.balance -= total
     burnt: Burnt = []
     for meter, amount in by_meter:
         left = amount
-        for grant in grants:
+        for grant in account.grants:
             if left <= 0:
                 break
             if grant.remaining and (not grant.scope or meter in grant.scope):
@@ -45,15 +48,13 @@ def charge(account: Account, total: int, by_meter: list[tuple[str, int]]) -> Bur
                 grant.remaining -= part
                 left -= part
                 burnt.append((grant.credit_id, part))
-    account.grants = [grant for grant in grants if grant.remaining]
+    account.grants = [grant for grant in account.grants if grant.remaining]
     return _merge(burnt)
 
 
-def credit(account: Account, grant: Grant, currency: str) -> None:
+def credit(account: Account, grant: Grant) -> None:
     """Puts a credit into the wallet; debt is paid from it first, so that what remains of it is really there."""
-    check_balance(account.balance + grant.remaining)
-    settle_currency(account, currency)
-    debt = _debt(account)
+    debt = max(_debt(account), 0)
     account.balance += grant.remaining
     # A scoped credit pays no debt: it is not known what the debt was for.
     grant.remaining -= 0 if grant.scope else min(debt, grant.remaining)
@@ -63,7 +64,6 @@ def credit(account: Account, grant: Grant, currency: str) -> None:
 
 def take_back(account: Account, amount: int, credit_id: str) -> Burnt:
     """Takes `amount` out, from the named credit first, then from the others in burn order, then as debt."""
-    check_balance(account.balance - amount)
     account.balance -= amount
     left = amount
     burnt: Burnt = []
@@ -91,7 +91,9 @@ def settle_currency(account: Account, currency: str) -> None:
     if account.currency != currency:
         if account.currency:
             raise InvalidInput(
-                "currency_mismatch", f"data.currency is {currency}, the account's is {account.currency}", "/data/currency"
+                "currency_mismatch",
+                f"data.currency is {currency}, the account's is {account.currency}",
+                "/data/currency",
             )
         account.currency = currency
 

@@ -53,10 +53,10 @@ class Account(msgspec.Struct, array_like=True):
     plan: str
     """Empty: none."""
 
-    def counted(self, key: str) -> int:
-        """The quantity so far under a counter's key, in nano-units."""
-        value = self.counters.get(key, 0)
-        return value if value.__class__ is int else unpack_int(value)
+    def counted(self, key: str) -> int | None:
+        """The quantity so far under a counter's key, in nano-units; None before its first event."""
+        value = self.counters.get(key)
+        return None if value is None else unpack_int(value)
 
     def count(self, key: str, quantity: int) -> None:
         """Sets the quantity so far."""

@@ -96,55 +96,55 @@ class Rate(msgspec.Struct, array_like=True, frozen=True):
 class Entries(msgspec.Struct, array_like=True):
     """Columns of a record's entries. `charge_*` and `posting_*` are flat, in entry order; the counts part them."""
 
-    input: list[int]
+    input: list[int] = []
     """USAGE or ACCOUNT."""
-    offset: list[int]
-    outcome: list[int]
-    tenant: list[str]
-    customer: list[str]
-    source: list[str]
-    event_id: list[str]
-    event_type: list[str]
-    fingerprints: list[bytes]
+    offset: list[int] = []
+    outcome: list[int] = []
+    tenant: list[str] = []
+    customer: list[str] = []
+    source: list[str] = []
+    event_id: list[str] = []
+    event_type: list[str] = []
+    fingerprints: list[bytes] = []
     """Identity and content booked by the entry, FINGERPRINT_BYTES each; empty: it books none."""
-    occurred_at: list[int]
-    received_at: list[int]
-    user_id: list[str]
-    session_id: list[str]
-    charges: list[int]
+    occurred_at: list[int] = []
+    received_at: list[int] = []
+    user_id: list[str] = []
+    session_id: list[str] = []
+    charges: list[int] = []
     """How many charges the entry has."""
-    postings: list[int]
+    postings: list[int] = []
     """How many wallet postings the entry has."""
 
-    charge_rate: list[int]
+    charge_rate: list[int] = []
     """Index into `rates`."""
-    charge_quantity: list[int | str]
+    charge_quantity: list[int | str] = []
     """Nano-units; text beyond 64 bit."""
-    charge_amount: list[int]
+    charge_amount: list[int] = []
     """Nanos."""
 
-    posting_kind: list[int]
-    posting_amount: list[int]
+    posting_kind: list[int] = []
+    posting_amount: list[int] = []
     """Nanos into the wallet; a charge is negative."""
-    posting_balance: list[int]
+    posting_balance: list[int] = []
     """The wallet's balance after it, nanos."""
-    posting_currency: list[str]
+    posting_currency: list[str] = []
 
-    rates: list[Rate]
+    rates: list[Rate] = []
 
-    reason: dict[int, str]
+    reason: dict[int, str] = {}
     """By entry index, where the outcome is not plainly `rated`."""
-    flags: dict[int, int]
-    device_id: dict[int, str]
-    allocation_id: dict[int, str]
-    hold_id: dict[int, str]
-    upstream_cost: dict[int, str]
+    flags: dict[int, int] = {}
+    device_id: dict[int, str] = {}
+    allocation_id: dict[int, str] = {}
+    hold_id: dict[int, str] = {}
+    upstream_cost: dict[int, str] = {}
     """By entry index: decimal text in the major unit, as the producer sent it."""
-    charge_before: dict[int, int | str]
+    charge_before: dict[int, int | str] = {}
     """By charge index: the quantity so far its price counted from, for prices that depend on it."""
-    posting_cause: dict[int, str]
+    posting_cause: dict[int, str] = {}
     """By posting index: what it is about (a credit, payment or refund id), where that is not the entry's event."""
-    burnt: dict[int, list[tuple[str, int]]]
+    burnt: dict[int, list[tuple[str, int]]] = {}
     """By posting index: the credits a charge burnt and how much of each, nanos."""
 
 
@@ -177,11 +177,6 @@ class LedgerRecord(msgspec.Struct, array_like=True):
     def next_seq(self) -> int:
         """seq of the entry after this record."""
         return self.first_seq + self.count
-
-
-def empty_entries() -> Entries:
-    """Columns with nothing in them yet."""
-    return Entries(*([] for _ in range(23)), *({} for _ in range(9)))
 
 
 def genesis(partition: int, decided_at: int) -> LedgerRecord:

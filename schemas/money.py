@@ -81,3 +81,8 @@ def pack_int(value: int) -> int | str:
 def unpack_int(value: int | str) -> int:
     """The inverse of `pack_int`."""
     return value if isinstance(value, int) else int(value)
+
+
+def decimal_text(value: object) -> str:
+    """A number or decimal text as sent, as plain decimal text; for amounts that are kept and never charged."""
+    return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -51,6 +51,7 @@ REASONS: Final[dict[str, str]] = {
     "future": "the event's time lies too far ahead of the time Kafka received it",
     "inconsistent": "fields of the event contradict one another",
     "unknown_version": "the major version in dataschema is not known",
+    "unsupported": "a built-in type that this version does not decide yet; it can be retried",
     "unknown_type": "the type is neither built in nor named by a meter",
     # dead letters: rating and accounts
     "conflict": "the same identity stands with other content; the first stands",

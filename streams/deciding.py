@@ -8,17 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from rating.book import PriceBook
-from rating.decide import Decision, Judged, Received, Standing, decide, identities_named, internal_failure
+from rating.claims import CLAIMING
+from rating.decide import (
+    Decision,
+    Judged,
+    Received,
+    Standing,
+    Unreadable,
+    decide,
+    identities_named,
+    internal_failure,
+)
 from schemas.account import Account, account_key, pack_account, unpack_account
 from schemas.errors import InvalidInput
-from schemas.event import Event, decode
+from schemas.event import decode, peek
 from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, LedgerRecord, RecordKind, encode_record
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, LEDGER_CHUNK_TARGET_BYTES
 from schemas.topics import DEAD_LETTERS
 from streams.transaction import Message
+
+NAMING: Final = frozenset({"payment.refunded"})
+"""Types that name identities besides their own without claiming them."""
 
 CHUNK_MAX_RECORDS: Final = 1_250
 """Records decided in one go: some 25 ms, after which heartbeats and other lanes get their turn."""
@@ -33,26 +46,35 @@ class Named:
 
     received: Sequence[Received]
     judged: list[Judged]
-    accounts: dict[str, tuple[str, str]]
-    """By account key: tenant and customer."""
+    keys: list[str]
+    """Account keys, one for each record; empty for what is no event."""
+    customers: dict[str, str]
+    """By account key: the customers that the batch is about."""
     identities: list[bytes]
 
 
 def name(received: Sequence[Received], max_future: int) -> Named:
     """Decodes a batch; `max_future` in microseconds."""
     judged: list[Judged] = []
-    accounts: dict[str, tuple[str, str]] = {}
+    keys: list[str] = []
+    customers: dict[str, str] = {}
     identities: list[bytes] = []
     for record in received:
         try:
             event = decode(record.value or b"", record.received_at, max_future)
         except InvalidInput as refusal:
-            judged.append(refusal)
+            judged.append(Unreadable(peek(record.value or b""), record.received_at, refusal))
+            keys.append("")
             continue
+        key = account_key(event.tenant, event.customer)
         judged.append(event)
-        accounts[account_key(event.tenant, event.customer)] = (event.tenant, event.customer)
-        identities.extend(identities_named(event))
-    return Named(received, judged, accounts, identities)
+        keys.append(key)
+        customers[key] = event.customer
+        if event.type in CLAIMING or event.type in NAMING:
+            identities.extend(identities_named(event))
+        else:
+            identities.append(event.identity)
+    return Named(received, judged, keys, customers, identities)
 
 
 @dataclass(slots=True)
@@ -80,7 +102,8 @@ class Decided:
 
     record: LedgerRecord
     encoded: bytes
-    claimed: list[tuple[bytes, bytes]]
+    identities: list[bytes]
+    contents: list[bytes]
     messages: list[Message] = field(default_factory=list)
 
 
@@ -93,7 +116,7 @@ def decide_batch(
     while start < len(named.received):
         stop = sizes.chunk_end(named, start)
         received, judged = named.received[start:stop], named.judged[start:stop]
-        decision = decide(received, judged, standing, book, position)
+        decision = decide(received, judged, named.keys[start:stop], standing, book, position)
         yield _form(decision, received, position, place, now(), sizes)
         start = stop
 
@@ -101,18 +124,19 @@ def decide_batch(
 def decide_singly(
     named: Named, standing: Standing, book: PriceBook, position: int, place: Place, now: Callable[[], int]
 ) -> Iterator[Decided]:
-    """As `decide_batch`, one record at a time: whoever makes deciding itself fail becomes a dead letter `internal_error`.
+    """As `decide_batch`, one record at a time: whoever makes deciding itself fail becomes a dead letter
+    `internal_error`.
 
     For the batch that failed again and again. What a failed decision may have half changed is its event's own account;
     `standing` is therefore handed in fresh by the caller, and the account is read again through `restore`."""
     sizes = _Sizes()
-    for received, judged in zip(named.received, named.judged, strict=True):
-        restore = _snapshot(standing, judged)
+    for received, judged, key in zip(named.received, named.judged, named.keys, strict=True):
+        restore = _snapshot(standing, key)
         try:
-            decision = decide([received], [judged], standing, book, position)
-        except Exception as error:  # the whole point: any fault of ours is the one record's, with an alert
+            decision = decide([received], [judged], [key], standing, book, position)
+        except Exception as error:  # noqa: BLE001 - the point of it: any fault of ours costs the one record alone
             restore()
-            decision = internal_failure(received, f"deciding failed: {type(error).__name__}: {error}")
+            decision = internal_failure(received, judged, f"deciding failed: {type(error).__name__}: {error}")
         yield _form(decision, [received], position, place, now(), sizes)
 
 
@@ -152,20 +176,19 @@ class _Sizes:
         self.accounts: dict[str, int] = {}
 
     def chunk_end(self, named: Named, start: int) -> int:
+        """Where the chunk that begins at `start` ends."""
         weight = 0
         seen: set[str] = set()
-        end = start
-        for received, judged in zip(named.received[start:], named.judged[start:], strict=True):
-            weight += len(received.value or b"")
-            if isinstance(judged, Event):
-                key = account_key(judged.tenant, judged.customer)
-                if key not in seen:
-                    seen.add(key)
-                    weight += self.accounts.get(key, ACCOUNT_TYPICAL_BYTES)
-            if end > start and (weight > LEDGER_CHUNK_TARGET_BYTES or end - start >= CHUNK_MAX_RECORDS):
-                break
-            end += 1
-        return end
+        stop = min(start + CHUNK_MAX_RECORDS, len(named.received))
+        for index in range(start, stop):
+            weight += len(named.received[index].value or b"")
+            key = named.keys[index]
+            if key not in seen:
+                seen.add(key)
+                weight += self.accounts.get(key, ACCOUNT_TYPICAL_BYTES)
+            if weight > LEDGER_CHUNK_TARGET_BYTES and index > start:
+                return index
+        return stop
 
 
 def _form(
@@ -204,7 +227,11 @@ def _form(
     if closes:
         place.block_seq = place.seq
     return Decided(
-        ledger_record, encode_record(ledger_record), decision.claimed, _messages(decision, received, place, first_seq)
+        ledger_record,
+        encode_record(ledger_record),
+        decision.identities,
+        decision.contents,
+        _messages(decision, received, place, first_seq),
     )
 
 
@@ -212,7 +239,7 @@ def _messages(decision: Decision, received: Sequence[Received], place: Place, fi
     messages: list[Message] = []
     entries = decision.entries
     for dead in decision.dead_letters:
-        record = received[dead.index]
+        record = received[dead.place]
         topic = INPUT_TOPICS[record.input]
         headers = {
             "reason": dead.reason,
@@ -220,12 +247,12 @@ def _messages(decision: Decision, received: Sequence[Received], place: Place, fi
             "topic": topic,
             "partition": str(place.partition),
             "offset": str(record.offset),
-            "seq": str(first_seq + dead.index),
-            "tenant": entries.tenant[dead.index],
-            "customer": entries.customer[dead.index],
-            "source": entries.source[dead.index],
-            "event_id": entries.event_id[dead.index],
-            "event_type": entries.event_type[dead.index],
+            "seq": str(first_seq + dead.place),
+            "tenant": entries.tenant[dead.place],
+            "customer": entries.customer[dead.place],
+            "source": entries.source[dead.place],
+            "event_id": entries.event_id[dead.place],
+            "event_type": entries.event_type[dead.place],
             "received_at": str(record.received_at),
         }
         messages.append(
@@ -243,11 +270,8 @@ def _messages(decision: Decision, received: Sequence[Received], place: Place, fi
     return messages
 
 
-def _snapshot(standing: Standing, judged: Judged) -> Callable[[], None]:
-    """Remembers the account an event may change; the answer puts it back."""
-    if isinstance(judged, InvalidInput):
-        return lambda: None
-    key = account_key(judged.tenant, judged.customer)
+def _snapshot(standing: Standing, key: str) -> Callable[[], None]:
+    """Remembers the account a record may change; the answer puts it back."""
     account = standing.accounts.get(key)
     packed = pack_account(account) if account is not None else None
 
@@ -265,18 +289,16 @@ def unpack_accounts(keys: Sequence[str], values: Sequence[bytes | None]) -> dict
     return {key: unpack_account(value) for key, value in zip(keys, values, strict=True) if value is not None}
 
 
-def received_from(records: Sequence[object], input_topic: int, first: int) -> list[Received]:
-    """Kafka's records at or beyond offset `first` as the decision takes them (timestamps are milliseconds there)."""
+def received_from(records: Sequence[Any], input_topic: int, first: int) -> list[Received]:
+    """Kafka's records (timestamps in milliseconds) at or beyond offset `first`, as the decision takes them."""
     return [
-        Received(input_topic, record.offset, record.timestamp * 1000, record.key, record.value)  # type: ignore[attr-defined]
+        Received(input_topic, record.offset, record.timestamp * 1000, record.key, record.value)
         for record in records
-        if record.offset >= first  # type: ignore[attr-defined]
+        if record.offset >= first
     ]
 
 
-def elsewhere(
-    accounts: Mapping[str, tuple[str, str]], partition: int, home_of: Callable[[str], int]
-) -> dict[str, int]:
+def elsewhere(customers: Mapping[str, str], partition: int, home_of: Callable[[str], int]) -> dict[str, int]:
     """Which of the customers live in another partition, and where."""
-    homes = {key: home_of(customer) for key, (_, customer) in accounts.items()}
+    homes = {key: home_of(customer) for key, customer in customers.items()}
     return {key: home for key, home in homes.items() if home != partition}

@@ -89,4 +89,3 @@ async def read_range(bootstrap: str, topic: str, partition: int, start: int, end
             batch = (await consumer.getmany(place, timeout_ms=1_000)).get(place, [])
             found.extend(record for record in batch if record.offset < end)
     return found
-

@@ -3,9 +3,9 @@
 `open` makes it owner: it starts the partition's transactional producer (which fences whoever was before), reads the end
 of the ledger, brings the accounts and the identity index up to it, and goes on from the input positions the ledger
 names. From then on each batch is decided, written in one transaction, and only then applied to what projects the
-ledger. Any `Doubt` on the way - a commit of unknown outcome, a fence, accounts that are not where they were left, a fault
-in deciding - drops all memory of the partition and opens it again. An `Unavailable` store is waited for, in place.
-`InvariantBroken` ends the process: it is not for a program to build on a ledger that contradicts itself.
+ledger. Any `Doubt` on the way - a commit of unknown outcome, a fence, accounts that are not where they were left, a
+fault in deciding - drops all memory of the partition and opens it again. An `Unavailable` store is waited for, in
+place. `InvariantBroken` ends the process: it is not for a program to build on a ledger that contradicts itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -55,7 +55,8 @@ DELIVERIES_WAITING: Final = 2
 """Batches that wait in a lane; the agent waits with the next, and with it the fetching."""
 
 BEAT_SECONDS: Final = 0.5
-"""With nothing to apply, the accounts' position is compared this often: lost writes show before anything is built on."""
+"""With nothing to apply, the accounts' position is compared this often: lost writes show before anything is built on.
+"""
 
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 FENCES_BEFORE_LEAVING: Final = 20
@@ -122,7 +123,6 @@ class Lane:
         self._account_reader: AccountReader | None = None
         self._index: IdentityIndex | None = None
         self._accounts: dict[str, Account] = {}
-        self._at_home: set[str] = set()
         self._place: Place
         self._applied: Position
         self._last_touch = 0.0
@@ -280,10 +280,8 @@ class Lane:
         """What there is to do, or nothing after half a beat."""
         assert self._account_reader is not None
         if self.deliveries.empty() and not self._account_reader.waiting():
-            try:
+            with suppress(TimeoutError):  # a quiet partition: its block and its beat are due
                 await asyncio.wait_for(self._wake.wait(), BEAT_SECONDS / 2)
-            except TimeoutError:
-                pass  # a quiet partition: its block and its beat are due
         self._wake.clear()
         delivery = None if self.deliveries.empty() else self.deliveries.get_nowait()
         return delivery, self._account_reader.take()
@@ -307,7 +305,8 @@ class Lane:
             self.idle_since = time.monotonic()
 
     async def _usage(self, delivery: Delivery) -> list[Received]:
-        """The usage records to decide; a hole before them, where it is not known to be one of markers, is read from Kafka."""
+        """The usage records to decide; a hole before them, where it is not known to be one of markers, is read from
+        Kafka."""
         first = delivery.records[0].offset
         chained = delivery.after != UNKNOWN and delivery.after == self._delivered_to
         usage_next = self._place.usage_next
@@ -321,21 +320,19 @@ class Lane:
 
     async def _decide(self, received: list[Received]) -> None:
         around = self.around
-        assert self._index is not None and self._writer is not None
+        assert self._index is not None
+        assert self._writer is not None
         named = name(received, around.max_future)
+        unseen = {key: customer for key, customer in named.customers.items() if key not in self._accounts}
         standing = Standing(
-            self.partition,
             self._accounts,
             self._index.find(named.identities),
-            elsewhere({key: who for key, who in named.accounts.items() if key not in self._at_home}, self.partition, self._home_of),
+            elsewhere(unseen, self.partition, self._home_of),
         )
-        missing = [
-            key for key in named.accounts if key not in self._accounts and key not in standing.elsewhere
-        ]
+        missing = [key for key in unseen if key not in standing.elsewhere]
         if missing:
             values = await self._in_place(lambda: around.accounts.read(self.partition, self._applied, missing))
             self._accounts.update(unpack_accounts(missing, values))
-            self._at_home.update(missing)
         position = around.book.position
         begun = time.monotonic()
         single = self._failures[1] >= OPENS_BEFORE_SINGLE and self._failures[0] == self._here()
@@ -361,12 +358,7 @@ class Lane:
         applied = time.monotonic()
         for offset, chunk in zip(offsets, decided, strict=True):
             after = self._position_after(offset, chunk.record)
-            if chunk.claimed:
-                self._index.add(
-                    [identity for identity, _ in chunk.claimed],
-                    [content for _, content in chunk.claimed],
-                    IndexPosition(after.offset, after.seq),
-                )
+            self._index.add(chunk.identities, chunk.contents, IndexPosition(after.offset, after.seq))
             await self._apply(after, chunk.record.accounts, serving=True)
             around.measures.decided(chunk.record)
         self._bound_cache()
@@ -383,9 +375,7 @@ class Lane:
 
     async def _apply(self, after: Position, accounts: dict[str, bytes], *, serving: bool) -> None:
         expected = self._applied.offset
-        await self._in_place(
-            lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving)
-        )
+        await self._in_place(lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving))
         self._applied = after
         self._last_touch = time.monotonic()
 
@@ -407,10 +397,8 @@ class Lane:
                     raise Doubt("stopped while a store was away") from away
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):  # the pause is over
             await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            pass  # the pause is over
 
     def _home_of(self, customer: str) -> int:
         return partition_of(customer, self.around.partitions)
@@ -420,7 +408,6 @@ class Lane:
         if surplus > 0:
             for key in list(self._accounts)[: surplus + CACHED_ACCOUNTS // 4]:
                 del self._accounts[key]
-                self._at_home.discard(key)
 
     async def _forget(self) -> None:
         """Drops all memory of the partition and gives connections back."""
@@ -429,7 +416,6 @@ class Lane:
         self.serving = False
         self.busy_since = self.idle_since = None
         self._accounts = {}
-        self._at_home = set()
         writer, self._writer = self._writer, None
         reader, self._account_reader = self._account_reader, None
         index, self._index = self._index, None

@@ -21,14 +21,18 @@ class Measures:
         self.batch_records = Histogram(
             "tollgate_batch_records", "Records in a decided batch", buckets=_RECORDS, registry=registry
         )
-        self.deciding = Histogram(
-            "tollgate_deciding_seconds", "Deciding a batch", buckets=_SECONDS, registry=registry
-        )
+        self.deciding = Histogram("tollgate_deciding_seconds", "Deciding a batch", buckets=_SECONDS, registry=registry)
         self.writing = Histogram(
-            "tollgate_transaction_seconds", "Writing a batch in one Kafka transaction", buckets=_SECONDS, registry=registry
+            "tollgate_transaction_seconds",
+            "Writing a batch in one Kafka transaction",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.applying = Histogram(
-            "tollgate_applying_seconds", "Applying a batch to Redis and the identity index", buckets=_SECONDS, registry=registry
+            "tollgate_applying_seconds",
+            "Applying a batch to Redis and the identity index",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.lanes_open = Gauge("tollgate_lanes_open", "Partitions this worker serves", registry=registry)
         self._opened_again = Counter(

@@ -1,14 +1,16 @@
 """One partition's writer: a transactional producer whose start fences whoever wrote before.
 
-A decided batch is one transaction: its ledger records, its dead letters, the records it sends on to their own partition.
-It is committed or it never was. Any failure after `begin` leaves it unknown which, and is `Doubt`: this writer is then
-thrown away and a new one started, which ends what the old one left open. Nothing is ever tried again in place.
+A decided batch is one transaction: its ledger records, its dead letters, the records it sends on to their own
+partition. It is committed or it never was. Any failure after `begin` leaves it unknown which, and is `Doubt`: this
+writer is then thrown away and a new one started, which ends what the old one left open. Nothing is ever tried again
+in place.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,12 +85,13 @@ class PartitionWriter:
         except ProducerFenced as error:
             raise Fenced(f"partition {self.partition} has another writer") from error
         except (KafkaError, TimeoutError, OSError) as error:
-            raise Doubt(f"kafka: a transaction of partition {self.partition} has an unknown outcome: {error!r}") from error
+            raise Doubt(
+                f"kafka: a transaction of partition {self.partition} has an unknown outcome: {error!r}"
+            ) from error
         return offsets
 
     async def stop(self) -> None:
         """Gives the connection back; an open transaction is left to the broker's time-out or the next writer."""
-        try:
+        # It is being thrown away: what it could not say any more, its successor's start says.
+        with suppress(KafkaError, TimeoutError, OSError):
             await asyncio.wait_for(self._producer.stop(), STOP_TIMEOUT_SECONDS)
-        except (KafkaError, TimeoutError, OSError):
-            pass  # it is being thrown away: what it could not say any more, its successor's start says

@@ -6,8 +6,8 @@ agent acknowledges the whole batch once it is decided, and what is committed is 
 delivery order.
 
 It leans on private names of faust-streaming 0.15.3 (pinned; `tests/unit/streams/test_transport.py` fails when they
-change). Because the position that counts lies in the ledger, the offsets that Faust commits are a hint, and a batch says
-which offset was delivered before it: a lane that finds a hole reads it from Kafka itself.
+change). Because the position that counts lies in the ledger, the offsets that Faust commits are a hint, and a batch
+says which offset was delivered before it: a lane that finds a hole reads it from Kafka itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import faust
 from faust.events import Event
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -48,7 +49,8 @@ class _CommittedThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust offers it only with its own exactly-once mode
+        # Faust sets it only together with its own exactly-once mode, which commits by other paths.
+        consumer._isolation_level = "read_committed"
         return consumer
 
 
@@ -75,7 +77,7 @@ class BatchConsumer(driver.Consumer):
             self._break_chains(gathered, generation)
             try:
                 await self.perform_seek()
-            except driver.ConsumerNotStarted as error:  # a rebalance is under way; the next generation seeks again
+            except ConsumerNotStarted as error:  # a rebalance is under way; the next generation seeks again
                 self.log.info("no seek while the flow is stopped: %r", error)
             return
         for tp, polled in gathered.items():
@@ -102,11 +104,11 @@ class BatchConsumer(driver.Consumer):
                 newest.timestamp_type,
                 None,
                 None,
-                Batch(generation, after, polled),
+                Batch(generation, after, polled),  # type: ignore[arg-type]  # BatchSchema hands it on as it is
                 None,
                 0,
                 0,
-                driver.TP(tp.topic, tp.partition),
+                TP(tp.topic, tp.partition),
                 generation_id=generation,
             )
             self._inflight[message.tp].append(newest.offset)
@@ -173,11 +175,16 @@ class BatchTransport(driver.Transport):
     Consumer = BatchConsumer
 
 
-class BatchSchema(faust.Schema):
+class BatchSchema(faust.Schema):  # type: ignore[type-arg]  # neither keys nor values are Faust's
     """Hands the batch to the agent undecoded."""
 
     def compile(
-        self, app: Any, *, on_key_decode_error: Any = None, on_value_decode_error: Any = None, default_propagate: bool = False
+        self,
+        app: Any,
+        *,
+        on_key_decode_error: Any = None,
+        on_value_decode_error: Any = None,
+        default_propagate: bool = False,
     ) -> Any:
         """The decoder Faust calls for each message."""
 

@@ -1,7 +1,7 @@
 """Watches from outside what no lane can see of itself: that Faust still delivers.
 
-A lane that waits for an absent store is well; one that serves, has records in its partition and is delivered none is not.
-The remedy is to leave the process: the supervisor starts a new one, and the ledger says where to go on.
+A lane that waits for an absent store is well; one that serves, has records in its partition and is delivered none is
+not. The remedy is to leave the process: the supervisor starts a new one, and the ledger says where to go on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Watchdog:
             start, end = max(lane.usage_next, self._seen.get(lane.partition, 0)), ends[place]
             if start >= end:
                 continue
-            found = await read_range(self._bootstrap, USAGE_EVENTS, lane.partition, start, min(end, start + LOOK_RECORDS))
+            found = await read_range(
+                self._bootstrap, USAGE_EVENTS, lane.partition, start, min(end, start + LOOK_RECORDS)
+            )
             if found and lane.idle_since is not None and now - lane.idle_since > QUIET_SECONDS:
                 stuck.append(lane.partition)
             elif not found:

@@ -1,8 +1,8 @@
 """The rating worker: a Faust app whose one agent hands each batch to the lane of its partition.
 
-Faust reads `usage.events` and shares its partitions among the workers of the group; a partition that is assigned opens a
-lane at once, so that a quiet one serves its accounts too, and the lane reads `account.events` of the same number itself.
-The agent only dispatches: nothing is decided in it, so nothing is lost if it fails.
+Faust reads `usage.events` and shares its partitions among the workers of the group; a partition that is assigned
+opens a lane at once, so that a quiet one serves its accounts too, and the lane reads `account.events` of the same
+number itself. The agent only dispatches: nothing is decided in it, so nothing is lost if it fails.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ class Lanes:
     def assigned(self, partitions: set[int]) -> None:
         """Exactly these are ours now; called with every assignment, after `revoked` of what went."""
         for partition in sorted(partitions - self._lanes.keys()):
-            lane = Lane(partition, self._around, lambda partition=partition: partition in self._lanes)  # type: ignore[misc]
+            lane = Lane(partition, self._around, partial(self._lanes.__contains__, partition))
             task = asyncio.create_task(lane.run(), name=f"lane-{partition}")
             task.add_done_callback(self._ended)
             self._lanes[partition] = (lane, task)
@@ -78,7 +79,6 @@ class Lanes:
     def open(self) -> list[Lane]:
         """The lanes that serve."""
         return [lane for lane, _ in self._lanes.values() if lane.serving]
-
 
     async def close(self) -> None:
         """Ends all lanes."""
@@ -124,7 +124,14 @@ class Worker:
     """One rating worker process: runs until SIGTERM or SIGINT, drains, and says with which code to exit."""
 
     def __init__(
-        self, *, bootstrap: str, redis_url: str, partitions: int, data_dir: Path, max_future: int, registry: CollectorRegistry
+        self,
+        *,
+        bootstrap: str,
+        redis_url: str,
+        partitions: int,
+        data_dir: Path,
+        max_future: int,
+        registry: CollectorRegistry,
     ) -> None:
         self._bootstrap = bootstrap
         self._accounts = RedisAccounts(redis_url)
@@ -190,11 +197,11 @@ class Worker:
             async for batch in stream:
                 await self._dispatch(stream.current_event, batch)
 
-        @app.on_partitions_assigned.connect(weak=False)  # type: ignore[untyped-decorator]
+        @app.on_partitions_assigned.connect(weak=False)
         async def assigned(sender: Any, assigned: Any, **_: Any) -> None:
             self.lanes.assigned({tp.partition for tp in assigned if tp.topic == USAGE_EVENTS})
 
-        @app.on_partitions_revoked.connect(weak=False)  # type: ignore[untyped-decorator]
+        @app.on_partitions_revoked.connect(weak=False)
         async def revoked(sender: Any, revoked: Any, **_: Any) -> None:
             await self.lanes.revoked({tp.partition for tp in revoked if tp.topic == USAGE_EVENTS})
 

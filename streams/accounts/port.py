@@ -1,8 +1,8 @@
 """Where account values lie for those who ask: a projection of the ledger, by partition, with its own position.
 
 `apply` is the only writer. It compares the position it was told to expect with the one that stands, in the same atomic
-step as the write: a lost write, a wiped store or another owner shows as `PositionMoved`, never as a wrong balance. Values
-are absolute, so applying again what was half applied is harmless.
+step as the write: a lost write, a wiped store or another owner shows as `PositionMoved`, never as a wrong balance.
+Values are absolute, so applying again what was half applied is harmless.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Accounts in Redis: every key of a partition carries its hash tag, so it lies on one node, is lost and comes back whole."""
+"""Accounts in Redis: every key of a partition carries its hash tag, so it lies on one node, is lost and comes back
+whole."""
 
 from __future__ import annotations
 
@@ -9,18 +10,10 @@ from importlib.resources import files
 from itertools import islice
 from typing import Any, Final
 
+from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TimeoutError,
-    TryAgainError,
-)
 
 from schemas.errors import Unavailable
 from streams.accounts.port import Position, PositionMoved, Standing
@@ -29,13 +22,13 @@ PART_MAX_ACCOUNTS: Final = 400
 """Accounts in one script call: some 0.3 ms of Redis, so that no check waits longer for it."""
 
 _AWAY = (
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TimeoutError,
-    TryAgainError,
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.ConnectionError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.TimeoutError,
+    exceptions.TryAgainError,
     OSError,
 )
 
@@ -45,7 +38,8 @@ def _script(name: str) -> str:
 
 
 class RedisAccounts:
-    """The Accounts port on redis-py. Time-outs are short and nothing is tried again here: callers know what to repeat."""
+    """The Accounts port on redis-py. Time-outs are short and nothing is tried again here: callers know what to
+    repeat."""
 
     def __init__(self, url: str, timeout_seconds: float = 2.0) -> None:
         self._redis: Redis = Redis.from_url(
