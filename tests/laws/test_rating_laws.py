@@ -1,0 +1,196 @@
+"""Laws of rating: what holds for every price, every quantity and every order of events."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rating.rate import PeriodPrice, Price, compile_price
+from schemas.catalog import price_from_document
+from schemas.money import NANOS, round_half_even
+
+MONEY = st.integers(0, 10**12).map(lambda digits: f"{digits // 10**11}.{digits % 10**11:011d}")
+COUNT = st.one_of(st.integers(1, 10**6), st.integers(1, 10**12).map(lambda n: f"{n // 10**9}.{n % 10**9:09d}"))
+COUNTS = COUNT.filter(lambda count: Fraction(count) > 0)
+NANO_UNITS = st.one_of(st.integers(0, 10**4), st.integers(0, 10**16))
+
+
+@st.composite
+def tier_lists(draw: st.DrawFn) -> list[dict[str, Any]]:
+    ends = sorted(set(draw(st.lists(COUNTS.map(str), max_size=5))), key=Fraction)
+    distinct = [end for before, end in pairwise(["0", *ends]) if Fraction(end) > Fraction(before)]
+    flats = st.one_of(st.none(), MONEY)
+    return [{"up_to": end, "unit_amount": draw(MONEY), "flat_amount": draw(flats)} for end in [*distinct, None]]
+
+
+TIERED = tier_lists()
+STEPS = tier_lists().map(lambda tiers: [{"up_to": tier["up_to"], "amount": tier["unit_amount"]} for tier in tiers])
+MODELS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.fixed_dictionaries({"model": st.just("per_unit"), "unit_amount": MONEY}),
+    st.fixed_dictionaries({"model": st.just("flat"), "amount": MONEY}),
+    st.fixed_dictionaries(
+        {
+            "model": st.just("package"),
+            "package_size": COUNTS,
+            "amount": MONEY,
+            "rounding": st.sampled_from(("up", "down")),
+        }
+    ),
+    st.fixed_dictionaries({"model": st.sampled_from(("graduated", "volume")), "tiers": TIERED}),
+    st.fixed_dictionaries({"model": st.just("stairstep"), "tiers": STEPS, "charge_first_flat_at_zero": st.booleans()}),
+)
+AROUND = st.fixed_dictionaries(
+    {},
+    optional={
+        "included_quantity": COUNT,
+        "discount_percent": st.integers(0, 1000).map(lambda tenths: f"{tenths // 10}.{tenths % 10}"),
+        "maximum_amount": MONEY,
+        "unit_divisor": COUNTS,
+    },
+)
+PRICES = st.tuples(MODELS, AROUND).map(lambda parts: {**parts[0], **parts[1]})
+
+
+def compiled(fields: dict[str, Any]) -> Price:
+    return compile_price(price_from_document(fields))
+
+
+def charges(price: Price, quantities: list[int]) -> list[int]:
+    """What a period's events are charged, in this order."""
+    booked, before, after = [], None, 0
+    for quantity in quantities:
+        after += quantity
+        booked.append(price.charge_after(before, after))
+        before = after
+    return booked
+
+
+@given(PRICES, st.lists(NANO_UNITS, min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_splitting_and_reordering_a_period_never_changes_its_total(
+    fields: dict[str, Any], quantities: list[int], shuffled: Any
+) -> None:
+    """The charges of a price of the period sum to its rounded total, however usage is split and in whatever order."""
+    price = compiled(fields)
+    if not isinstance(price, PeriodPrice):
+        return
+    exact = price.arithmetic.running().exact(sum(quantities))
+    rounded = round_half_even(exact.numerator, exact.denominator)
+    assert sum(charges(price, quantities)) == rounded
+    shuffled.shuffle(quantities)
+    assert sum(charges(price, quantities)) == rounded
+    assert charges(price, [sum(quantities)]) == [rounded]
+
+
+@given(PRICES, st.lists(st.integers(-(10**16), 10**16), min_size=1, max_size=12))
+def test_taking_usage_back_ends_where_less_usage_would(fields: dict[str, Any], changes: list[int]) -> None:
+    """Corrections that leave the total at or above zero are events like any others."""
+    price, total, kept = compiled(fields), 0, []
+    for change in changes:
+        if total + change >= 0:
+            kept.append(change)
+            total += change
+    if kept and isinstance(price, PeriodPrice):
+        assert sum(charges(price, kept)) == price.charge_after(None, total)
+
+
+@given(
+    st.one_of(MODELS.filter(lambda fields: fields["model"] in ("per_unit", "flat", "package", "graduated"))),
+    AROUND,
+    NANO_UNITS,
+    NANO_UNITS,
+)
+def test_more_usage_never_costs_less(fields: dict[str, Any], around: dict[str, Any], one: int, more: int) -> None:
+    """Where a model has no cheaper tier for all units, its total climbs."""
+    total = compiled({**fields, **around}).arithmetic.closing()
+    assert total.exact(one) <= total.exact(one + more)
+
+
+@given(TIERED, NANO_UNITS)
+def test_graduated_is_never_dearer_than_all_units_in_its_dearest_tier(
+    tiers: list[dict[str, Any]], quantity: int
+) -> None:
+    """The dearest unit price for all units, and every flat, bound it from above."""
+    total = compiled({"model": "graduated", "tiers": tiers}).arithmetic.closing().exact(quantity)
+    dearest = max(Fraction(tier["unit_amount"]) for tier in tiers)
+    flats = sum(Fraction(tier["flat_amount"] or 0) for tier in tiers) * NANOS
+    assert total <= quantity * dearest + flats
+
+
+@given(TIERED, NANO_UNITS, COUNTS)
+def test_graduated_and_volume_equal_a_walk_unit_by_unit(
+    tiers: list[dict[str, Any]], quantity: int, divisor: int | str
+) -> None:
+    """Against totals worked out from the words of the definition, in fractions of units."""
+    units, start, graduated, volume = Fraction(quantity, NANOS), Fraction(0), Fraction(0), None
+    for tier in tiers:
+        end = Fraction(tier["up_to"]) if tier["up_to"] is not None else None
+        rate, flat = Fraction(tier["unit_amount"]) / Fraction(divisor), Fraction(tier["flat_amount"] or 0)
+        if units > start:
+            graduated += (min(units, end) - start if end is not None else units - start) * rate + flat
+            if volume is None and (end is None or units <= end):
+                volume = units * rate + flat
+        start = end if end is not None else start
+    for model, expected in (("graduated", graduated), ("volume", volume or Fraction(0))):
+        price = compiled({"model": model, "tiers": tiers, "unit_divisor": divisor})
+        assert price.arithmetic.closing().exact(quantity) == expected * NANOS
+
+
+@given(PRICES, NANO_UNITS, NANO_UNITS)
+def test_a_walk_sums_exactly_to_the_total_it_explains(fields: dict[str, Any], before: int, more: int) -> None:
+    """No step is missing, none is told twice; between two quantities as well."""
+    price = compiled(fields)
+    total = price.arithmetic.running()
+    assert sum(step.amount for step in price.arithmetic.steps(before)) == total.exact(before)
+    walk = price.walk(before, before + more)
+    assert sum(step.amount for step in walk) == total.exact(before + more) - total.exact(before)
+    closing = price.arithmetic.steps(before, closing=True)
+    assert sum(step.amount for step in closing) == price.arithmetic.closing().exact(before)
+
+
+@given(PRICES, MONEY, NANO_UNITS)
+def test_a_minimum_below_the_maximum_is_what_a_period_comes_to_at_least(
+    fields: dict[str, Any], minimum: str, quantity: int
+) -> None:
+    """The closing total is the running one, or the minimum where that is more, and never beyond the maximum."""
+    if "maximum_amount" in fields and Fraction(fields["maximum_amount"]) < Fraction(minimum):
+        return
+    arithmetic = compiled({**fields, "minimum_amount": minimum}).arithmetic
+    assert arithmetic.closing().exact(quantity) == max(arithmetic.running().exact(quantity), Fraction(minimum) * NANOS)
+
+
+@given(MONEY, COUNTS, st.lists(NANO_UNITS, min_size=1, max_size=20))
+def test_an_event_alone_is_charged_within_half_a_nano(amount: str, divisor: int | str, quantities: list[int]) -> None:
+    """A price by event rounds each charge once; a period's sum is off by half a nano an event at most."""
+    price = compiled({"model": "per_unit", "unit_amount": amount, "unit_divisor": divisor})
+    rate = Fraction(amount) / Fraction(divisor)
+    for quantity in quantities:
+        assert abs(price.charge_after(None, quantity) - quantity * rate) <= Fraction(1, 2)
+        assert price.charge_after(None, quantity) == round(quantity * rate)
+
+
+@given(PRICES, st.lists(NANO_UNITS, min_size=1, max_size=8))
+def test_an_estimate_rounded_to_a_nano_is_the_sum_of_the_charges(fields: dict[str, Any], quantities: list[int]) -> None:
+    """One arithmetic behind both; a price by event may differ by half a nano a charge."""
+    price = compiled(fields)
+    exact = price.arithmetic.closing().exact(sum(quantities))
+    difference = abs(sum(charges(price, quantities)) - exact)
+    assert difference <= Fraction(1, 2) * (1 if price.cumulative else len(quantities))
+
+
+@given(st.integers(-(10**30), 10**30), st.integers(1, 10**15))
+def test_rounding_is_half_even_and_symmetric(numerator: int, denominator: int) -> None:
+    """As Python rounds a fraction, and the same on both sides of zero."""
+    assert round_half_even(numerator, denominator) == round(Fraction(numerator, denominator))
+    assert round_half_even(-numerator, denominator) == -round_half_even(numerator, denominator)
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_a_tie_goes_to_the_even_nano(whole: int) -> None:
+    """Halves alone, where roundings differ."""
+    rounded = round_half_even(2 * whole + 1, 2)
+    assert rounded % 2 == 0
+    assert abs(2 * rounded - (2 * whole + 1)) == 1
