@@ -66,7 +66,7 @@ def decimal_to_nanos(value: Decimal) -> int:
 
 def to_minor_units(nanos: int, places: int) -> int:
     """Nanos to whole minor units of a currency with `places` decimals (ISO 4217), half up away from zero."""
-    step = 10 ** (PLACES - places)
+    step: int = 10 ** (PLACES - places)
     quotient, remainder = divmod(abs(nanos), step)
     if 2 * remainder >= step:
         quotient += 1

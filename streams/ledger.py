@@ -11,7 +11,7 @@ holds: InvariantBroken. A Kafka that does not answer is Unavailable.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -170,7 +170,7 @@ async def read(
     *,
     next_seq: int | None = None,
     patience_ms: int = PATIENCE_MS,
-) -> AsyncIterator[tuple[int, LedgerRecord]]:
+) -> AsyncGenerator[tuple[int, LedgerRecord], None]:
     """The committed records of a partition with offsets in [from_offset, to_offset), or for ever if that is None.
 
     Whoever leaves it before its end closes it (`contextlib.aclosing`): it holds a consumer.

@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +23,12 @@ from prometheus_client import CollectorRegistry
 
 from rating.book import PriceBook
 from schemas.errors import InvariantBroken, Unavailable
+from schemas.settings import Settings
 from schemas.topics import RATING_GROUP, USAGE_EVENTS
 from streams.accounts.redis import RedisAccounts
 from streams.catalogue import keep_up
 from streams.lane import Delivery, Lane, Surroundings
+from streams.ledger import committed_consumer
 from streams.measures import Measures
 from streams.transport import BATCH_MAX_RECORDS, Batch, BatchSchema, install
 from streams.watchdog import Watchdog
@@ -75,6 +78,9 @@ class Lanes:
         ours = self._lanes.get(partition)
         if ours is not None:
             await ours[0].deliver(delivery)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
 
     def open(self) -> list[Lane]:
         """The lanes that serve."""
@@ -132,12 +138,15 @@ class Worker:
         data_dir: Path,
         max_future: int,
         registry: CollectorRegistry,
+        tell: Callable[[bool], None],
     ) -> None:
         self._bootstrap = bootstrap
+        self._tell = tell
         self._accounts = RedisAccounts(redis_url)
         self.measures = Measures(registry)
         self._stop = asyncio.Event()
         self._exit_code = 0
+        self._joined = False
         self.book = PriceBook()
         self._catalogue_known = asyncio.Event()
         self.lanes = Lanes(
@@ -175,7 +184,10 @@ class Worker:
         starting = asyncio.create_task(self._app.maybe_start(), name="faust")
         for task in (following, watching, starting):
             task.add_done_callback(self._ended)
+        telling = asyncio.create_task(self._tell_serving(), name="telling")
         await self._stop.wait()
+        telling.cancel()
+        self._tell(False)
         await self.lanes.close()
         tasks = (following, watching, starting)
         for task in tasks:
@@ -200,6 +212,7 @@ class Worker:
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(sender: Any, assigned: Any, **_: Any) -> None:
             self.lanes.assigned({tp.partition for tp in assigned if tp.topic == USAGE_EVENTS})
+            self._joined = True
 
         @app.on_partitions_revoked.connect(weak=False)
         async def revoked(sender: Any, revoked: Any, **_: Any) -> None:
@@ -218,6 +231,12 @@ class Worker:
             log.critical("%s: %r", task.get_name(), error, exc_info=error)
             self.leave(EXIT_INVARIANT if isinstance(error, InvariantBroken) else 1, repr(error))
 
+    async def _tell_serving(self) -> None:
+        """Ready means: a member of the group, and every lane of ours is open."""
+        while True:
+            self._tell(self._joined and len(self.lanes.open()) == len(self.lanes))
+            await asyncio.sleep(0.2)
+
     async def _watch(self) -> None:
         """Leaves when Faust crashed or no longer delivers."""
         watchdog = Watchdog(self._bootstrap)
@@ -232,6 +251,33 @@ class Worker:
                 continue
             if stuck:
                 self.leave(EXIT_STUCK, f"records of partitions {stuck} are not delivered")
+
+
+async def run(settings: Settings, bootstrap: str, redis_url: str, tell: Callable[[bool], None]) -> int:
+    """Runs one worker with the deployment's own number of partitions; the exit code. `tell` hears whether it serves."""
+    worker = Worker(
+        bootstrap=bootstrap,
+        redis_url=redis_url,
+        partitions=await partition_count(bootstrap),
+        data_dir=settings.data_dir,
+        max_future=settings.max_future // timedelta(microseconds=1),
+        registry=CollectorRegistry(),
+        tell=tell,
+    )
+    return await worker.run()
+
+
+async def partition_count(bootstrap: str) -> int:
+    """How many partitions `usage.events` has; waits for Kafka and the topic for as long as it takes."""
+    while True:
+        try:
+            async with committed_consumer(bootstrap) as consumer:
+                if found := await consumer.topics() and consumer.partitions_for_topic(USAGE_EVENTS):
+                    return len(found)
+            log.warning("the topic %s is not there; `tollgate up` makes it", USAGE_EVENTS)
+        except Unavailable as away:
+            log.warning("%s: waiting", away)
+        await asyncio.sleep(1)
 
 
 def exit_process(code: int) -> None:

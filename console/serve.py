@@ -1,0 +1,72 @@
+"""`tollgate serve` and the processes it supervises, each of which also runs alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from importlib import import_module
+
+import click
+import uvloop
+
+from backing.urls import Urls, urls
+from console.supervisor import Role, end_with_supervisor, say_ready, supervise
+from schemas.settings import Settings
+
+
+def log_to_stderr() -> None:
+    """Our own log lines from INFO on, the libraries' from WARNING on: they speak of every partition and request."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    )
+    for package in ("api", "backing", "console", "ingest", "invoicing", "rating", "streams"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    logging.getLogger("streams.transport").setLevel(logging.WARNING)  # Faust logs its life cycle under this name
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Rating workers.")
+def serve(workers: int) -> int:
+    """Run API, rating workers, sink and scheduler under one supervisor, in the foreground."""
+    log_to_stderr()
+    settings = Settings.from_environment()
+    urls(settings)  # a deployment that is not there is said at once, not by every child
+    roles = [Role("worker", number) for number in range(workers)] + [Role("sink", 0), Role("api", 0)]
+    return supervise(settings, roles)
+
+
+@click.command()
+def worker() -> int:
+    """Run one rating worker."""
+    settings, where = _begin()
+    module = import_module("streams.worker")
+    code: int = uvloop.run(
+        module.run(settings, where.kafka, where.redis, lambda ready: say_ready(settings.data_dir, ready))
+    )
+    module.exit_process(code)
+    return code
+
+
+@click.command()
+def api() -> int:
+    """Run the HTTP API."""
+    settings, where = _begin()
+    code: int = import_module("api.server").run(settings, where.kafka, where.redis, where.clickhouse)
+    return code
+
+
+@click.command()
+def sink() -> int:
+    """Run the sink that writes the ledger into ClickHouse."""
+    settings, where = _begin()
+    code: int = asyncio.run(import_module("streams.sink").run(settings, where.kafka, where.clickhouse))
+    return code
+
+
+def _begin() -> tuple[Settings, Urls]:
+    """What every process of ours begins with."""
+    end_with_supervisor()
+    log_to_stderr()
+    settings = Settings.from_environment()
+    return settings, urls(settings)

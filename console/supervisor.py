@@ -1,0 +1,159 @@
+"""One process that keeps others alive: starts each role, starts again what dies, drains all on SIGTERM or SIGINT.
+
+A child that dies is started again without limit, after a back-off of at most BACKOFF_MAX_SECONDS that falls back to the
+least once it has lived for a while. Children share the process group's terminal but not its Ctrl-C: the supervisor
+alone hears it and passes SIGTERM on, so that everything drains in order. `processes.json` in the data dir says who
+runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from backing.state import write_atomically
+from schemas.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BACKOFF_MIN_SECONDS: Final = 0.1
+BACKOFF_MAX_SECONDS: Final = 2.0
+STEADY_SECONDS: Final = 10.0
+"""A child that lived this long starts again without waiting."""
+
+DRAIN_SECONDS: Final = 25.0
+"""After SIGTERM a child has this long before SIGKILL: what it then leaves undone was never acknowledged."""
+
+FILE: Final = "processes.json"
+TELL_SECONDS: Final = 0.5
+SUPERVISOR_VARIABLE: Final = "TOLLGATE_SUPERVISOR_PID"
+PR_SET_PDEATHSIG: Final = 1
+"""linux/prctl.h"""
+
+
+class Role(NamedTuple):
+    """A child: the subcommand it runs, and its number among those that run the same."""
+
+    name: str
+    number: int
+
+
+def supervise(settings: Settings, roles: list[Role]) -> int:
+    """Runs until SIGTERM or SIGINT and then until every child has ended; the exit code."""
+    return asyncio.run(_Supervisor(settings, roles).run())
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, roles: list[Role]) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._stopping = asyncio.Event()
+        self._children: dict[Role, asyncio.subprocess.Process] = {}
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        telling = asyncio.create_task(self._tell())
+        try:
+            await asyncio.gather(*(self._keep(role) for role in self._roles))
+        finally:
+            telling.cancel()
+            (self._settings.data_dir / FILE).unlink(missing_ok=True)
+        return 0
+
+    async def _keep(self, role: Role) -> None:
+        """Keeps one child alive until told to stop, then drains it."""
+        backoff = BACKOFF_MIN_SECONDS
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            child = await self._start(role)
+            ended = asyncio.create_task(child.wait())
+            told = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+            if self._stopping.is_set():
+                await self._drain(role, child, ended)
+                return
+            del self._children[role]
+            backoff = BACKOFF_MIN_SECONDS if time.monotonic() - begun > STEADY_SECONDS else backoff
+            log.warning("%s %d ended with %s; starting again in %.1f s", *role, child.returncode, backoff)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff)
+            backoff = min(backoff * 2, BACKOFF_MAX_SECONDS)
+
+    async def _start(self, role: Role) -> asyncio.subprocess.Process:
+        environment = {**os.environ, **self._settings.environment(), SUPERVISOR_VARIABLE: str(os.getpid())}
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "console.main",
+            role.name,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            process_group=0,
+        )
+        self._children[role] = child
+        return child
+
+    async def _drain(self, role: Role, child: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
+        if child.returncode is None:
+            child.terminate()
+        try:
+            await asyncio.wait_for(asyncio.shield(ended), DRAIN_SECONDS)
+        except TimeoutError:
+            log.error("%s %d did not drain in %.0f s and is killed", *role, DRAIN_SECONDS)
+            child.kill()
+            await ended
+        del self._children[role]
+
+    async def _tell(self) -> None:
+        """Says who runs, for `tollgate status` and for whoever wants to kill one on purpose."""
+        written = b""
+        data_dir = self._settings.data_dir
+        while True:
+            processes = [{"role": "supervisor", "pid": os.getpid(), "ready": True}]
+            processes += [
+                {"role": role.name, "pid": child.pid, "ready": is_ready(data_dir, child.pid)}
+                for role, child in self._children.items()
+            ]
+            content = msgspec.json.encode(processes)
+            if content != written:
+                write_atomically(data_dir / FILE, content)
+                written = content
+            await asyncio.sleep(TELL_SECONDS)
+
+
+def is_ready(data_dir: Path, pid: int) -> bool:
+    """Whether a child said so."""
+    return (data_dir / "run" / f"{pid}.ready").exists()
+
+
+def say_ready(data_dir: Path, ready: bool) -> None:
+    """Called in a child: whether it does its work now."""
+    mark = data_dir / "run" / f"{os.getpid()}.ready"
+    if not ready:
+        mark.unlink(missing_ok=True)
+    elif not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
+def end_with_supervisor() -> None:
+    """Called in a child: the kernel sends it SIGTERM when its supervisor ends, also by kill -9."""
+    supervisor = os.environ.get(SUPERVISOR_VARIABLE)
+    if supervisor is None:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(supervisor):
+        sys.exit("the supervisor is gone")
