@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.errors import InvalidInput
+from schemas.errors import InvalidInput, InvariantBroken
 from schemas.limits import EVENT_MAX_BYTES, EVENT_MAX_DEPTH, NUMBER_MAX_CHARACTERS, NUMBER_MAX_EXPONENT
 
 CONTENT_BYTES: Final = 8
@@ -38,9 +38,8 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise InvalidInput("too_deep", f"the record nests deeper than {EVENT_MAX_DEPTH} levels")
     try:
         value = _decode(raw)  # every text becomes a str, which checks its UTF-8; elsewhere JSON is ASCII
-    except UnicodeDecodeError as error:
-        detail = f"the record is not valid UTF-8: {error.reason} at byte {error.start}"
-        raise InvalidInput("bad_encoding", detail) from None
+    except UnicodeDecodeError:
+        raise _not_text(raw) from None
     except msgspec.ValidationError as error:  # a whole number longer than Python converts
         raise InvalidInput("out_of_range", f"a number in the record is too long: {error}") from None
     except msgspec.DecodeError as error:
@@ -107,10 +106,19 @@ def _not_json(raw: bytes, error: msgspec.DecodeError) -> InvalidInput:
         return InvalidInput("empty", "the record has no value")
     try:
         found = _NOT_A_NUMBER.search(str(raw, "utf-8"))
-    except UnicodeDecodeError as fault:
-        return InvalidInput("bad_encoding", f"the record is not valid UTF-8: {fault.reason} at byte {fault.start}")
+    except UnicodeDecodeError:
+        return _not_text(raw)
     hint = f" ({found[0]} is no JSON number)" if found else ""
     return InvalidInput("not_json", f"the record is not JSON: {error}{hint}")
+
+
+def _not_text(raw: bytes) -> InvalidInput:
+    try:
+        str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        detail = f"the record is not valid UTF-8: {error.reason} at byte {error.start}"
+        return InvalidInput("bad_encoding", detail)
+    raise InvariantBroken("the decoder refused the encoding of valid UTF-8")
 
 
 def _absurd(text: str) -> InvalidInput:

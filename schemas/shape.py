@@ -32,12 +32,17 @@ _ShapeT = TypeVar("_ShapeT", bound=msgspec.Struct)
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 _PATH_PART: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _WORDS: Final = {
-    "`int": "`whole number",
-    "`str": "`text",
-    "`decimal": "`decimal number",
-    "`datetime": "`time",
-    "`bool": "`true or false",
+    " matching regex '^[A-Z]{3}\\\\Z'": " of three capital letters",
+    "Invalid enum value": "not one of its words",
+    " | null": "",
+    "`int": "whole number",
+    "`str": "text",
+    "`decimal": "decimal number",
+    "`datetime": "time",
+    "`bool": "true or false",
+    "`": "",
 }
+"""msgspec's words and ours, in the order in which they are replaced."""
 
 
 def read(value: Any, shape: type[_ShapeT], pointer: str) -> _ShapeT:
@@ -112,10 +117,11 @@ def _refusal(message: str, value: Any, pointer: str) -> InvalidInput:
         detail = f"{field_of(pointer)} is no RFC 3339 time with an offset: {_shown(sent)}"
         return InvalidInput("bad_time", detail, pointer)
     reason = "wrong_type" if ", got `" in text or "Invalid enum" in text or "regex" in text else "out_of_range"
+    if text.startswith("Invalid enum"):
+        text = text.partition(" '")[0]
     for word, plain in _WORDS.items():
         text = text.replace(word, plain)
-    text = text.replace("`", "").replace(" | null", "").replace("Invalid enum value", "not one of the words known:")
-    return InvalidInput(reason, f"{field_of(pointer)}: {text}: {_shown(sent)}", pointer)
+    return InvalidInput(reason, f"{field_of(pointer)}: {text.lower()}: {_shown(sent)}", pointer)
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The built-in usage events: the shape of each type's data, what is filled in, and what must agree.
 
-Each type has one function from the data as sent, nulls in optional fields taken out, to `Filled`. What is filled in with
+Each type has one function from data as sent, nulls in optional fields taken out, to `Filled`. What is filled in with
 defaults is part of the content that identical events are compared by (an absent optional count, null and 0 are the
 same); what is computed is not. Times in computed data are microseconds.
 
