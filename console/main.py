@@ -1,6 +1,7 @@
-"""The `tollgate` command line: imports a command's module when it is called, turns errors into one line and an exit code.
+"""The `tollgate` command line: imports a command's module when it is called; one line and an exit code for each
+error.
 
-Exit codes: 0 done; 1 an error of Tollgate's own kinds; 2 a bad argument, setting or input; 130 interrupted. A command with
+Exit codes: 0 done; 1 an error of our own kinds; 2 a bad argument, setting or input; 130 interrupted. A command with
 further codes (`reconcile`) returns the code. Messages go to standard error, results to standard output.
 """
 
@@ -16,8 +17,8 @@ import click
 
 from schemas.errors import InvalidInput, TollgateError
 
-# Where a command lives: module of this package, its attribute, and the line of `tollgate --help`. Written here so that
-# help needs none of the modules and a command imports only its own.
+# Where a command lives: module of this package, its attribute, and the line of `tollgate --help`. Written here
+# so that help needs none of the modules and a command imports only its own.
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "up": ("services", "up", "Start the backing services, or attach to those that run."),
     "down": ("services", "down", "Stop what `up` started."),

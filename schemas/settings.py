@@ -223,6 +223,13 @@ class Settings:
                 raise InvalidInput("setting", f"{name}: {shown} {error.detail}", f"/{name}") from None
         return cls(**values)
 
+    def is_given(self, field: str, environment: Mapping[str, str] | None = None) -> bool:
+        """Whether somebody chose a field's value: its variable is set, or the value is another than the default."""
+        source = os.environ if environment is None else environment
+        declaration = next(f.metadata["declaration"] for f in dataclasses.fields(self) if f.name == field)
+        default = declaration.read(declaration.default) if declaration.default is not None else None
+        return bool(source.get(variable_of(field))) or getattr(self, field) != default
+
     @property
     def tokens_file(self) -> Path:
         """Where hashed service tokens are kept."""

@@ -1,0 +1,195 @@
+"""What runs and how far behind it is, asked of the services themselves.
+
+Units: lag in events and in seconds since the append of the oldest record not decided yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from backing import probe, process, state
+from backing.state import SERVICES
+from schemas.errors import InvariantBroken, Unavailable
+from schemas.settings import Settings
+from schemas.topics import INPUTS, RATING_GROUP
+
+PROCESSES_FILE: Final = "processes.json"
+_LAG_TIMEOUT_S: Final = 10
+_OLDEST_TIMEOUT_S: Final = 2
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    """One backing service. `url` is None if none is known; `pid` is None where the process is not ours."""
+
+    url: str | None
+    ready: bool
+    pid: int | None
+
+
+class ProcessStatus(msgspec.Struct, frozen=True):
+    """One process of Tollgate: `role` is supervisor, api, worker, sink or scheduler."""
+
+    role: str
+    pid: int
+    ready: bool
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far one input partition's decisions are behind its end. `seconds` is None where nothing waits."""
+
+    topic: str
+    partition: int
+    events: int
+    seconds: Decimal | None
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The answer of `tollgate status --json`."""
+
+    services: dict[str, ServiceStatus]
+    processes: list[ProcessStatus]
+    lag: list[Lag]
+
+
+def status(settings: Settings) -> Status:
+    """Everything at once. A service that does not answer is not ready; it is no error."""
+    found = services(settings)
+    kafka = found["kafka"]
+    behind: list[Lag] = []
+    if kafka.ready and kafka.url is not None:
+        try:
+            behind = lag(kafka.url)
+        except Unavailable:
+            # It answered a moment ago: whoever watches sees it not ready the next time.
+            found["kafka"] = msgspec.structs.replace(kafka, ready=False)
+    return Status(services=found, processes=processes(settings), lag=behind)
+
+
+def services(settings: Settings) -> dict[str, ServiceStatus]:
+    """The three services, each asked now, all at once."""
+    remembered = state.read(settings.data_dir).services
+    given = {"kafka": settings.kafka_bootstrap, "redis": settings.redis_url, "clickhouse": settings.clickhouse_url}
+
+    def ask(name: str) -> ServiceStatus:
+        noted = remembered.get(name)
+        url = given[name] or (noted.url if noted is not None else None)
+        if url is None:
+            return ServiceStatus(None, False, None)
+        pid = None
+        if noted is not None and noted.pid is not None and noted.url == url:
+            pid = noted.pid if process.is_running(noted.pid, name, settings.data_dir) else None
+        return ServiceStatus(url, probe.answers(name, url), pid)
+
+    with ThreadPoolExecutor(len(SERVICES)) as pool:
+        return dict(zip(SERVICES, pool.map(ask, SERVICES), strict=True))
+
+
+def processes(settings: Settings) -> list[ProcessStatus]:
+    """The processes that the supervisor noted and that still run. Errors: InvariantBroken if the file is damaged."""
+    path = settings.data_dir / PROCESSES_FILE
+    try:
+        noted = msgspec.json.decode(path.read_bytes(), type=list[ProcessStatus])
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        raise InvariantBroken(f"{path} is damaged: {error}") from None
+    return [entry for entry in noted if _is_alive(entry.pid)]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def lag(bootstrap: str, decided: Mapping[tuple[str, int], int] | None = None) -> list[Lag]:
+    """How far each input partition is behind, in order of topic and partition.
+
+    `decided` gives the next position to decide, as the ledger has it; what it lacks is taken from the offsets
+    that the rating group committed, and without those from the partition's beginning. Errors: Unavailable.
+    """
+    return probe.complete(_lag(bootstrap, decided or {}, time.time()))
+
+
+async def _lag(bootstrap: str, decided: Mapping[tuple[str, int], int], now_s: float) -> list[Lag]:
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False, max_poll_records=1
+    )
+    try:
+        async with asyncio.timeout(_LAG_TIMEOUT_S):
+            await admin.start()
+            await consumer.start()
+            partitions = [
+                TopicPartition(topic, number)
+                for topic in INPUTS
+                for number in sorted(consumer.partitions_for_topic(topic) or await _known(consumer, topic))
+            ]
+            if not partitions:
+                return []
+            ends = await consumer.end_offsets(partitions)
+            begins = await consumer.beginning_offsets(partitions)
+            committed = await admin.list_consumer_group_offsets(RATING_GROUP)
+            positions = {}
+            for partition in partitions:
+                noted = decided.get((partition.topic, partition.partition))
+                if noted is None and partition in committed:
+                    noted = committed[partition].offset
+                positions[partition] = max(begins[partition], noted if noted is not None else 0)
+            behind = [partition for partition in partitions if positions[partition] < ends[partition]]
+            oldest = await _oldest_times_ms(consumer, {partition: positions[partition] for partition in behind})
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise Unavailable(f"Kafka at {bootstrap}: {str(error) or type(error).__name__}") from None
+    finally:
+        await consumer.stop()
+        await admin.close()
+    now_ms = int(now_s * 1000)
+    return [
+        Lag(
+            partition.topic,
+            partition.partition,
+            max(0, ends[partition] - positions[partition]),
+            Decimal(max(0, now_ms - oldest[partition])) / 1000 if partition in oldest else None,
+        )
+        for partition in partitions
+    ]
+
+
+async def _known(consumer: Any, topic: str) -> set[int]:
+    """Partitions of a topic that the consumer was not told to read, empty where there is none."""
+    await consumer.topics()
+    return consumer.partitions_for_topic(topic) or set()
+
+
+async def _oldest_times_ms(consumer: Any, positions: Mapping[Any, int]) -> dict[Any, int]:
+    """The append times of the records at these positions, as far as they come within the bound."""
+    found: dict[Any, int] = {}
+    if not positions:
+        return found
+    consumer.assign(list(positions))
+    for partition, position in positions.items():
+        consumer.seek(partition, position)
+    deadline = time.monotonic() + _OLDEST_TIMEOUT_S
+    while len(found) < len(positions) and time.monotonic() < deadline:
+        waiting = [partition for partition in positions if partition not in found]
+        for partition, records in (await consumer.getmany(*waiting, timeout_ms=200)).items():
+            if records:
+                found[partition] = records[0].timestamp
+                consumer.pause(partition)
+    return found
