@@ -51,7 +51,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """As sent, with numbers exact. Of a built-in type also: defaults filled in, null optional fields left out, times in
     microseconds, `duration_seconds` and `tokens_used` computed, and an account event's money in nanos."""
     attributes: dict[str, Any]
-    """The whole envelope as sent, with its defaults filled in."""
+    """The whole envelope as sent."""
     content: bytes
     """Digest of what events of one identity are compared by: the event as sent with defaults filled in."""
     identity: bytes
@@ -119,7 +119,7 @@ def decode(raw: bytes, received_at: int, max_future: int) -> Event:
 
     nulls = b"null" in raw
     get: Callable[[str], Any]
-    attributes["tenantid"], attributes["subject"] = tenant, customer
+    content = {**attributes, "tenantid": tenant, "subject": customer}
     built_in = _BUILT_IN.get(event_type)
     if built_in is not None:
         if data is _NO_DATA:
@@ -129,13 +129,11 @@ def decode(raw: bytes, received_at: int, max_future: int) -> Event:
         filled = built_in.complete(built_in.without_nulls(data) if nulls else data)
         if event_type == PRODUCT_USAGE_RECORDED:
             event_type = USAGE_REPORTED
-        attributes["data"] = data = filled.data
-        content = content_of(_without_nulls(attributes) if nulls else attributes)
+        content["data"] = data = filled.data
         if filled.computed is not None:
             data = data | filled.computed
         get, zero = data.get, filled.zero
     else:
-        content = content_of(_without_nulls(attributes) if nulls else attributes)
         get, zero = _Named(data).get, False
     return Event(
         tenant,
@@ -147,7 +145,7 @@ def decode(raw: bytes, received_at: int, max_future: int) -> Event:
         get("user_id"),
         data,
         attributes,
-        content,
+        content_of(_without_nulls(content) if nulls else content),
         identity_of(tenant, customer, envelope.source, envelope.id),
         get("hold_id"),
         get("session_id"),
