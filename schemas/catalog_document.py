@@ -1,4 +1,4 @@
-"""The text of a catalogue, YAML or JSON, to plain dicts, lists, texts, whole numbers, booleans and nulls.
+"""The text of a catalogue, YAML or JSON, to plain dicts, lists, texts, whole numbers, booleans and nulls; and back.
 
 Owns the bounds of the text: bytes, nesting, one document. The parser's events are read one by one, so that nothing is
 built that the bounds forbid: anchors and aliases (a bomb unfolds 300 bytes to gigabytes), tags, merge keys, a key
@@ -154,17 +154,41 @@ def _scalar(event: yaml.ScalarEvent, stack: list[_Open]) -> str | int | float | 
         raise _refused(f"the tag {event.tag} is not taken{_line(event)}", _path(stack))
     if not event.implicit[0]:
         return text
+    if len(text) > MAX_DIGITS and _WHOLE.fullmatch(text):
+        raise _refused(f"a number has more than {MAX_DIGITS} digits{_line(event)}", _path(stack))
+    return _plain(text)
+
+
+def _plain(text: str) -> str | int | float | bool | None:
+    """What a scalar without quotes is."""
     if text in _NULL:
         return None
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     if _WHOLE.fullmatch(text):
-        if len(text) > MAX_DIGITS:
-            raise _refused(f"a number has more than {MAX_DIGITS} digits{_line(event)}", _path(stack))
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
+
+
+class _Writer(yaml.SafeDumper):
+    """Writes what `read` reads back: no aliases, and quotes around text that would be something else without."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def text(self, text: str) -> yaml.ScalarNode:
+        style = None if isinstance(_plain(text), str) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Writer.add_representer(str, _Writer.text)
+
+
+def write(document: Any) -> str:
+    """A document as YAML; `read` of it is the same document."""
+    return yaml.dump(document, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _parts(stack: list[_Open]) -> list[str | int]:

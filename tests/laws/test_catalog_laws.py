@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rating.book import CompiledCatalogue, Price
 from schemas.catalog import CatalogRefused, decode, encode, from_document, parse
+from schemas.catalog_document import read, write
 from schemas.period import format_time
 
 DIMENSIONS = {"model": ("a", "b"), "region": ("eu", "us"), "tier": ("1",)}
@@ -102,6 +103,31 @@ def test_a_catalogue_round_trips(
     assert (version.version, version.tenant, version.applied_at) == (42, tenant, applied_at)
     assert version.catalog == catalog
     assert version.catalog.checksum == catalog.checksum
+
+
+PLAIN = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**39), 10**39),
+    st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=30),
+    st.sampled_from(
+        ("NO", "on", "1e3", "1.5", ".5", "~", "null", "-0", "2026-01-01T00:00:00Z", "0x1F", "1_0", "a: b", "- x")
+    ),
+)
+WRITABLE = st.recursive(
+    PLAIN,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=8), inner, max_size=4),
+    ),
+    max_leaves=20,
+)
+
+
+@given(WRITABLE)
+def test_what_is_written_reads_back(anything: Any) -> None:
+    """Text stays text and a number a number, whatever YAML would make of either."""
+    assert read(write(anything)) == anything
 
 
 KEYS = st.sampled_from(("currency", "meters", "prices", "plans", "id", "model", "meter", "match", "tiers", "up_to"))
