@@ -7,7 +7,7 @@ Values are absolute, so applying again what was half applied is harmless.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -69,6 +69,12 @@ class Accounts(Protocol):
 
     async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """For readers: how the partition stands, and one packed account, both at one moment."""
+
+    async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
+        """For proofs: a position and packed accounts as of it, both at one moment. At most a few hundred keys."""
+
+    def kept(self) -> AsyncIterator[tuple[int, str]]:
+        """For proofs: partition and key of every account in the store, in any order, some perhaps more than once."""
 
     async def close(self) -> None:
         """Gives connections back."""

@@ -118,6 +118,27 @@ class RedisAccounts:
             meta, value = await pipeline.execute()
         return _standing(meta), value
 
+    async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
+        """See the port."""
+        async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hmget(_meta(partition), _FIELDS)
+            if keys:
+                pipeline.mget([_account(partition, key) for key in keys])
+            meta, *values = await pipeline.execute()
+        return _position(meta), values[0] if values else []
+
+    async def kept(self) -> AsyncIterator[tuple[int, str]]:
+        """See the port."""
+        cursor = 0
+        while True:
+            async with _mapped():
+                cursor, names = await self._redis.scan(cursor, match="{*}:a:*", count=1_000)
+            for name in names:
+                tag, _, key = bytes(name).partition(b"}:a:")
+                yield int(tag[1:]), key.decode()
+            if cursor == 0:
+                return
+
     async def close(self) -> None:
         """See the port."""
         await self._redis.aclose()
