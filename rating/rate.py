@@ -113,7 +113,8 @@ class PerEventPrice:
 
     def charge_after(self, before: int | None, after: int) -> int:
         """Nanos for the event that took the period's quantity from `before` (None: no event yet) to `after`."""
-        _check_total(after)
+        if after < 0:
+            raise _below_zero(after)
         amount = round_half_even((after - (before or 0)) * self._numerator, self._denominator)
         if not -AMOUNT_MAX_NANOS <= amount <= AMOUNT_MAX_NANOS:
             raise _overflow(amount)
@@ -148,7 +149,8 @@ class PeriodPrice:
         `before` is None where the period had no event of this price: its total was then 0, whatever the model says of
         zero usage. 0 is another thing: events were there, and what zero usage costs is charged already.
         """
-        _check_total(after)
+        if after < 0:
+            raise _below_zero(after)
         amount = self._rounded(after)
         if before is not None:
             amount -= self._rounded(before)
@@ -211,9 +213,8 @@ def _model(price: catalog_shapes.Price) -> PriceModel:
             assert_never(price)
 
 
-def _check_total(after: int) -> None:
-    if after < 0:
-        raise InvalidInput("out_of_range", f"the period's quantity would be {format_nanos(after)}, below zero")
+def _below_zero(after: int) -> InvalidInput:
+    return InvalidInput("out_of_range", f"the period's quantity would be {format_nanos(after)}, below zero")
 
 
 def _overflow(amount: int) -> InvalidInput:

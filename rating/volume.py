@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -33,8 +34,9 @@ class VolumeModel:
     def denominator(self) -> int:
         return self.total.denominator
 
-    def numerator(self, quantity: Exact) -> Exact:
-        return self.total.numerator(quantity)
+    @property
+    def numerator(self) -> Callable[[Exact], Exact]:
+        return self.total.numerator  # itself, not a call of it: it is on the path of every event
 
     def steps(self, quantity: Exact) -> tuple[Step, ...]:
         if not quantity and not self.flat_at_zero:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,11 @@ def test_estimates_answer_line_by_line(
     answers = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     assert [answer.get("amount") for answer in answers] == ["0.0000001125", None, None, "0.000000075"]
     assert ["error" in answer for answer in answers] == [False, True, True, False]
+
+
+def test_the_demo_catalogue_has_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the demo applies is checked before anyone runs it."""
+    demo = resources.files("console") / "demo_catalog.yaml"
+    with resources.as_file(demo) as file:
+        assert code_of("catalog", "check", str(file)) == 0
+    assert "no fault" in capsys.readouterr().out
