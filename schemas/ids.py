@@ -53,6 +53,7 @@ def murmur2(key: bytes) -> int:
     return hashed ^ hashed >> 15
 
 
+@lru_cache(PARTITIONS_REMEMBERED)
 def partition_of_key(key: bytes, partitions: int) -> int:
     """The partition that the Java client's default partitioner gives a record with this key."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
@@ -61,4 +62,4 @@ def partition_of_key(key: bytes, partitions: int) -> int:
 @lru_cache(PARTITIONS_REMEMBERED)
 def partition_of(customer: str, partitions: int) -> int:
     """The partition that all records of a customer belong in."""
-    return partition_of_key(customer.encode(), partitions)
+    return (murmur2(customer.encode()) & 0x7FFFFFFF) % partitions
