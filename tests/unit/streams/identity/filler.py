@@ -12,6 +12,9 @@ BATCH = 200
 LEDGER = "endless"
 LIMITS = Limits(memtable_entries=500, replay_entries=5_000, slice_rows=100, load_rows=5_000, grace_seconds=0)
 
+PUBLISHED_AFTER = 4 * LIMITS.memtable_entries // BATCH
+"""Records after which something is on the disk, however slow the background is: four memtables are never in memory."""
+
 
 def record(offset: int) -> tuple[list[bytes], list[bytes], Position]:
     """The ledger's record at this offset, and the position after it."""
@@ -24,12 +27,13 @@ def main() -> None:
     index = IdentityIndex.open(Path(sys.argv[1]), LEDGER, limits=LIMITS)
     if index.position is None:
         index.bulk_load([], Position(0, 0))
-    print("open", flush=True)
     assert index.position is not None
-    offset = index.position.ledger_offset
+    start = offset = index.position.ledger_offset
     while True:
         index.add(*record(offset))
         offset += 1
+        if offset == start + PUBLISHED_AFTER:
+            print("published", flush=True)
 
 
 if __name__ == "__main__":
