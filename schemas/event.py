@@ -13,16 +13,18 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import asdict
 
 from schemas.account_types import ACCOUNT_TYPES as _ACCOUNT_TYPES
 from schemas.canonical import content_of, identity_of, parse
 from schemas.errors import InvalidInput
 from schemas.ids import check_id
 from schemas.limits import ID_MAX_CHARACTERS, INPUT_RECORD_MAX_BYTES
-from schemas.period import Timestamp, format_time, instant_of
+from schemas.period import Timestamp, format_time, instant_of, parse_time
+from schemas.plain_tokens import PlainTokens, content_of_plain, plain_content, read_plain
 from schemas.shape import Id, read
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
-from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED, USAGE_TYPES
+from schemas.usage_types import PRODUCT_USAGE_RECORDED, TOKENS_USED, USAGE_REPORTED, USAGE_TYPES
 
 DEFAULT_TENANT: Final = "default"
 MAJOR: Final = 1
@@ -104,6 +106,9 @@ class _UserOnly(msgspec.Struct, gc=False):
 
 def decode(raw: bytes, received_at: int, max_future: int) -> Event:
     """The event that a record holds. `max_future`: microseconds its time may lie ahead of `received_at`."""
+    plain = read_plain(raw)
+    if plain is not None and (event := _of_plain(plain, received_at, received_at + max_future)) is not None:
+        return event
     attributes = parse(raw)
     envelope = read(attributes, _Envelope, "")
     event_type, tenant = envelope.type, envelope.tenantid or DEFAULT_TENANT
@@ -145,7 +150,7 @@ def decode(raw: bytes, received_at: int, max_future: int) -> Event:
         get("user_id"),
         data,
         attributes,
-        content_of(_without_nulls(content) if nulls else content),
+        _content(_without_nulls(content) if nulls else content, event_type),
         identity_of(tenant, customer, envelope.source, envelope.id),
         get("hold_id"),
         get("session_id"),
@@ -154,6 +159,50 @@ def decode(raw: bytes, received_at: int, max_future: int) -> Event:
         data.get("final") is not False,
         zero,
     )
+
+
+def _of_plain(plain: PlainTokens, received_at: int, latest: int) -> Event | None:
+    """The event of a plain record; None if its time is at fault, which the general way explains."""
+    tenant = plain.tenantid
+    if tenant is None:
+        tenant = plain.tenantid = DEFAULT_TENANT
+    occurred_at = received_at
+    if plain.time is not None:
+        try:
+            occurred_at = parse_time(plain.time)
+        except InvalidInput:
+            return None
+        if occurred_at > latest:
+            return None
+    sent = plain.data
+    data = asdict(sent)
+    total = data["tokens_used"] = sent.input_tokens + sent.output_tokens
+    customer, source, event_id = plain.subject, plain.source, plain.id
+    return Event(
+        tenant,
+        customer,
+        source,
+        event_id,
+        TOKENS_USED,
+        occurred_at,
+        sent.user_id,
+        data,
+        {"source": source, "id": event_id, "type": TOKENS_USED, "subject": customer, "tenantid": tenant, "data": data},
+        plain_content(plain),
+        identity_of(tenant, customer, source, event_id),
+        sent.hold_id,
+        sent.session_id,
+        sent.device_id,
+        sent.allocation_id,
+        sent.final,
+        not (total or sent.cache_write_tokens or sent.reasoning_tokens),
+    )
+
+
+def _content(content: dict[str, Any], event_type: str) -> bytes:
+    """The digest of a content with its defaults; a plain event's is the same by either road."""
+    plain = content_of_plain(content) if event_type == TOKENS_USED else None
+    return content_of(content) if plain is None else plain
 
 
 def topic_of(event_type: str) -> str:
