@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from functools import partial
 from importlib import import_module
 
 import click
 import uvloop
 
-from backing.urls import Urls, urls
+from backing.launch import attach
 from console.supervisor import Role, end_with_supervisor, say_ready, supervise
 from schemas.settings import Settings
 
@@ -30,8 +31,7 @@ def log_to_stderr() -> None:
 def serve(workers: int) -> int:
     """Run API, rating workers, sink and scheduler under one supervisor, in the foreground."""
     log_to_stderr()
-    settings = Settings.from_environment()
-    urls(settings)  # a deployment that is not there is said at once, not by every child
+    settings = attach(Settings.from_environment())  # what is not there is said at once, not by every child
     roles = [Role("worker", number) for number in range(workers)] + [Role("sink", 0), Role("api", 0)]
     return supervise(settings, roles)
 
@@ -39,11 +39,9 @@ def serve(workers: int) -> int:
 @click.command()
 def worker() -> int:
     """Run one rating worker."""
-    settings, where = _begin()
+    settings = _begin()
     module = import_module("streams.worker")
-    code: int = uvloop.run(
-        module.run(settings, where.kafka, where.redis, lambda ready: say_ready(settings.data_dir, ready))
-    )
+    code: int = uvloop.run(module.run(settings, partial(say_ready, settings.data_dir)))
     module.exit_process(code)
     return code
 
@@ -51,22 +49,21 @@ def worker() -> int:
 @click.command()
 def api() -> int:
     """Run the HTTP API."""
-    settings, where = _begin()
-    code: int = import_module("api.server").run(settings, where.kafka, where.redis, where.clickhouse)
+    settings = _begin()
+    code: int = import_module("api.server").run(settings)
     return code
 
 
 @click.command()
 def sink() -> int:
     """Run the sink that writes the ledger into ClickHouse."""
-    settings, where = _begin()
-    code: int = asyncio.run(import_module("streams.sink").run(settings, where.kafka, where.clickhouse))
+    settings = _begin()
+    code: int = asyncio.run(import_module("streams.sink").run(settings))
     return code
 
 
-def _begin() -> tuple[Settings, Urls]:
-    """What every process of ours begins with."""
+def _begin() -> Settings:
+    """What every process of ours begins with; its settings have the addresses filled in."""
     end_with_supervisor()
     log_to_stderr()
-    settings = Settings.from_environment()
-    return settings, urls(settings)
+    return attach(Settings.from_environment())

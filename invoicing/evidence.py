@@ -33,6 +33,7 @@ from schemas.clickhouse import connect
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.ledger import INPUT_TOPICS, LedgerRecord
 from schemas.period import Period
+from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, USAGE_RATED
 from streams import ledger
 from streams.accounts.redis import RedisAccounts
@@ -47,13 +48,15 @@ Progress = Callable[[str], None]
 
 
 async def gather(
-    bootstrap: str,
-    redis_url: str,
-    clickhouse_url: str,
+    settings: Settings,
     period: Period | None = None,
     progress: Progress = lambda _: None,
 ) -> list[Equation]:
-    """All equations. Raises Unavailable if a store cannot be read."""
+    """All equations. `settings` with the addresses filled in. Raises Unavailable if a store cannot be read."""
+    bootstrap, redis_url, clickhouse_url = settings.kafka_bootstrap, settings.redis_url, settings.clickhouse_url
+    assert bootstrap is not None
+    assert redis_url is not None
+    assert clickhouse_url is not None
     partitions = await _partitions(bootstrap)
     accounts = RedisAccounts(redis_url, timeout_seconds=10.0)
     rows = await asyncio.to_thread(_Rows, clickhouse_url, period)

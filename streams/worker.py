@@ -253,8 +253,11 @@ class Worker:
                 self.leave(EXIT_STUCK, f"records of partitions {stuck} are not delivered")
 
 
-async def run(settings: Settings, bootstrap: str, redis_url: str, tell: Callable[[bool], None]) -> int:
-    """Runs one worker with the deployment's own number of partitions; the exit code. `tell` hears whether it serves."""
+async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
+    """Runs one worker of a deployment, whose addresses are filled in; the exit code. `tell` hears whether it serves."""
+    bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url
+    assert bootstrap is not None
+    assert redis_url is not None
     worker = Worker(
         bootstrap=bootstrap,
         redis_url=redis_url,

@@ -134,7 +134,7 @@ class RedisAccounts:
             async with _mapped():
                 cursor, names = await self._redis.scan(cursor, match="{*}:a:*", count=1_000)
             for name in names:
-                tag, _, key = bytes(name).partition(b"}:a:")
+                tag, _, key = (name if isinstance(name, bytes) else name.encode()).partition(b"}:a:")
                 yield int(tag[1:]), key.decode()
             if cursor == 0:
                 return
