@@ -1,0 +1,50 @@
+"""What every test may use. The environment's TOLLGATE_* settings have no say in a test."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.settings import PREFIX, Settings
+from tests.deployment import Tollgate, running
+
+for _name in [name for name in os.environ if name.startswith(PREFIX)]:
+    del os.environ[_name]
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """A test run that is told to end takes its services with it, as after ctrl-C."""
+    raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGTERM, _interrupt)
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Kafka, Redis and ClickHouse, running and made ready, shared by the tests of a run."""
+    with running(tmp_path_factory.mktemp("services")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def own_services(tmp_path: Path) -> Iterator[Callable[..., Settings]]:
+    """Makes deployments that belong to one test alone, for tests that stop, kill or wipe what they run on."""
+    with ExitStack() as stack:
+
+        def start(name: str = "data", **given: Any) -> Settings:
+            return stack.enter_context(running(tmp_path / name, **given))
+
+        yield start
+
+
+@pytest.fixture
+def tollgate(services: Settings) -> Tollgate:
+    """The command line against the shared services."""
+    return Tollgate(services)

@@ -1,0 +1,154 @@
+"""Real backing services for tests, and the `tollgate` command as a user runs it.
+
+Docker (testcontainers, the images of docker-compose.yml) where an engine answers and has the images; else the native
+launcher. Whoever starts a deployment here ends it here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from backing import launch, ports
+from backing.service import silent
+from schemas.settings import PREFIX, Settings
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_CONTAINER_PORTS: Final = {"kafka": 9092, "redis": 6379, "clickhouse": 8123}
+
+
+def settings_in(data_dir: Path, **given: Any) -> Settings:
+    """Settings of a data dir that nothing outside the test has a say in."""
+    return Settings.from_environment({}, data_dir=data_dir, **given)
+
+
+@contextlib.contextmanager
+def running(data_dir: Path, **given: Any) -> Iterator[Settings]:
+    """A deployment of its own, ready for work; gone when the block is left, however it is left."""
+    settings = settings_in(data_dir, **given)
+    with contextlib.ExitStack() as stack:
+        stack.callback(launch.down, settings, purge=True, report=silent)
+        contained = _in_containers(stack)
+        if contained is not None:
+            yield launch.up(dataclasses.replace(settings, **contained), backend="external")
+        else:
+            yield launch.up(settings, backend="native")
+
+
+def _in_containers(stack: contextlib.ExitStack) -> dict[str, str] | None:
+    """URLs of the three services in containers, None where Docker is not to be had."""
+    import docker
+
+    try:
+        docker.from_env(timeout=5).ping()
+    except docker.errors.DockerException:
+        return None
+    from testcontainers.core.container import DockerContainer
+
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    chosen: dict[str, int] = {}
+    try:
+        for name, inside in _CONTAINER_PORTS.items():
+            chosen[name] = ports.choose(chosen.values())
+            variables = {f"{name.upper()}_PORT": str(chosen[name])}
+            declared = compose["services"][name]
+            container = DockerContainer(declared["image"]).with_bind_ports(inside, chosen[name])
+            for variable, value in declared.get("environment", {}).items():
+                container.with_env(variable, substituted(str(value), variables))
+            if "command" in declared:
+                container.with_command([substituted(word, variables) for word in declared["command"]])
+            container.start()
+            stack.callback(container.stop)
+    except docker.errors.DockerException as error:
+        print(f"Docker answers but cannot run {name}: {error}", file=sys.stderr)
+        return None
+    return {
+        "kafka_bootstrap": f"127.0.0.1:{chosen['kafka']}",
+        "redis_url": f"redis://:tollgate@127.0.0.1:{chosen['redis']}",
+        "clickhouse_url": f"http://tollgate:tollgate@127.0.0.1:{chosen['clickhouse']}",
+    }
+
+
+def substituted(text: str, variables: Mapping[str, str]) -> str:
+    """`${NAME:-default}` and `$$` as docker compose reads them."""
+    filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1], found[2]), text)
+    return filled.replace("$$", "$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tollgate:
+    """The command line against one deployment, as processes of its own."""
+
+    settings: Settings
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment, with the deployment's settings and no other."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return {**kept, **self.settings.environment()}
+
+    def __call__(
+        self, *arguments: str, stdin: str | bytes | None = None, check: bool = True, timeout_s: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs one command to its end. With `check` an exit code other than 0 fails the test, showing what was
+        said.
+        """
+        done = subprocess.run(
+            self.command(*arguments),
+            input=stdin.decode() if isinstance(stdin, bytes) else stdin,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"tollgate {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
+        return done
+
+    @contextlib.contextmanager
+    def started(self, *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A long-running command, in a session of its own, its output in `log`; ended when the block is left."""
+        with log.open("ab") as output:
+            running_process = subprocess.Popen(
+                self.command(*arguments),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            yield running_process
+        finally:
+            end(running_process)
+
+    @staticmethod
+    def command(*arguments: str) -> list[str]:
+        """The argument list, for tests that start processes themselves."""
+        return [sys.executable, "-P", "-m", "console.main", *arguments]
+
+
+def end(running_process: subprocess.Popen[bytes], bound_s: float = 30) -> int:
+    """SIGTERM and, after the bound, SIGKILL to the process and whatever is left of its session; its exit code."""
+    if running_process.poll() is None:
+        running_process.terminate()
+        try:
+            running_process.wait(bound_s)
+        except subprocess.TimeoutExpired:
+            running_process.kill()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(running_process.pid, signal.SIGKILL)
+    return running_process.wait()
