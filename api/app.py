@@ -1,0 +1,90 @@
+"""The HTTP API as an ASGI application: its middleware, routes and OpenAPI document, around the parts it works with.
+
+The order of a request: measured; its path left as it came; its body held to bounds; its token looked up (401); then
+the route: scope (403), object (404), body. Nothing is asked of a store before the request may have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import problems
+from api.auth import OPEN_PATHS, Authentication
+from api.bodies import BodyBounds
+from api.measures import Measured
+from api.parts import Application, Parts
+from api.paths import EncodedPath
+from api.problems import PROBLEM_RESPONSES
+from api.routes import catalog, customers, dead_letters, events, operations, prices
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The application; its parts are started and closed with it."""
+    application = Application(parts)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        keeping_up = asyncio.ensure_future(parts.keep_up())
+        try:
+            yield
+        finally:
+            keeping_up.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping_up
+            await parts.publisher.close()
+            await parts.rows.close()
+            await parts.accounts.close()
+            await parts.kafka.close()
+
+    app = FastAPI(
+        title="Tollgate",
+        version=version("tollgate"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.application = application
+    problems.install(app)
+    for module in (events, customers, catalog, prices, dead_letters):
+        app.include_router(module.router, responses=PROBLEM_RESPONSES)
+    app.include_router(operations.router)
+    # The last one added is the first that a request meets.
+    app.add_middleware(Authentication, tokens=parts.tokens, now=parts.now)
+    app.add_middleware(BodyBounds)
+    app.add_middleware(EncodedPath)
+    app.add_middleware(Measured, measures=application.measures)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        document.setdefault("components", {})["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "serviceToken": {"type": "apiKey", "in": "header", "name": "X-Service-Token"},
+        }
+        document["security"] = [{"bearer": []}, {"serviceToken": []}]
+        for path, operations_of_path in document["paths"].items():
+            for operation in operations_of_path.values():
+                if path in OPEN_PATHS:
+                    operation["security"] = []
+                for answer in operation["responses"].values():
+                    _as_problem(answer.get("content", {}))
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _as_problem(content: dict[str, Any]) -> None:
+    """FastAPI writes every model under application/json; problems have a media type of their own."""
+    if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/Problem"):
+        content[problems.MEDIA_TYPE] = content.pop("application/json")

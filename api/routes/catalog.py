@@ -1,0 +1,70 @@
+"""The tenant's catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Request
+
+from api.answers import CatalogAnswer, CatalogApplied
+from api.auth import needs
+from api.bodies import JSON, YAML, described_body, is_json, read_body
+from api.parts import Tollgate
+from api.problems import BODY_RESPONSES, not_found
+from api.tokens import Token
+from schemas.catalog import parse
+from schemas.errors import InvalidInput
+from schemas.period import format_time
+
+router = APIRouter(tags=["catalogue"])
+
+SEEN_WAITS: Final = 20
+SEEN_WAIT_SECONDS: Final = 0.05
+"""After it is applied, this process waits a while until it has read the version itself, so that a GET shows it."""
+
+_CATALOGUE: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["currency", "meters"],
+    "properties": {
+        "currency": {"type": "string"},
+        "meters": {"type": "array", "items": {"type": "object"}},
+        "prices": {"type": "array", "items": {"type": "object"}},
+        "plans": {"type": "array", "items": {"type": "object"}},
+    },
+}
+
+
+@router.get("/v1/catalog")
+async def get_catalog(tollgate: Tollgate, token: Annotated[Token, needs("usage:read")]) -> CatalogAnswer:
+    """The catalogue in force: the tenant's own, else the common one."""
+    book = tollgate.parts.book
+    found = book.version(token.tenant, book.position) or book.version(None, book.position)
+    if found is None:
+        raise not_found("catalogue yet")
+    return CatalogAnswer(
+        version=found.version,
+        tenant=found.tenant,
+        checksum=found.catalog.checksum,
+        applied_at=format_time(found.applied_at),
+        catalog=found.catalog.document,
+    )
+
+
+@router.put("/v1/catalog", responses=BODY_RESPONSES, openapi_extra=described_body(_CATALOGUE, JSON, *YAML))
+async def put_catalog(request: Request, tollgate: Tollgate, token: Annotated[Token, needs("admin")]) -> CatalogApplied:
+    """Makes a catalogue the tenant's own, as a new version, or refuses it whole with every fault."""
+    media_type, body = await read_body(request, JSON, *YAML)
+    if media_type == JSON and not is_json(body):
+        raise InvalidInput("not_json", "the body is not JSON")
+    parts = tollgate.parts
+    catalogue = await asyncio.to_thread(parse, body)
+    now = parts.now()
+    version = await parts.apply_catalogue(catalogue, token.tenant, now)
+    for _ in range(SEEN_WAITS):
+        if parts.book.position >= version:
+            break
+        await asyncio.sleep(SEEN_WAIT_SECONDS)
+    return CatalogApplied(
+        version=version, tenant=token.tenant, checksum=catalogue.checksum, applied_at=format_time(now)
+    )

@@ -1,0 +1,137 @@
+"""The HTTP server process: puts the parts together on real stores, serves until SIGTERM or SIGINT, drains.
+
+It starts whether stores answer or not: /healthz says that it lives, /readyz what is missing. Nothing is written to
+standard output. SIGTERM ends it with code 0 once the requests at hand are answered, or after DRAIN_SECONDS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from api.app import create_app
+from api.parts import Parts
+from api.readiness import KafkaMetadata
+from api.rows import ClickHouseRows
+from api.tokens import TokenReader
+from ingest.publish import Bounds, Publisher
+from rating.book import PriceBook
+from schemas.errors import Unavailable
+from schemas.period import MICROSECOND
+from schemas.settings import Settings
+from streams import catalogue
+from streams.accounts.redis import RedisAccounts
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 10
+PUBLISH_SECONDS: Final = 8.0
+"""How long a request waits for Kafka before it is answered 503; less than DRAIN_SECONDS, so that a drain is clean."""
+
+BACKLOG: Final = 1_024
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than usual proxies keep theirs, so that they and not we close a connection they may be about to use."""
+
+assert PUBLISH_SECONDS < DRAIN_SECONDS
+
+
+def run(
+    settings: Settings,
+    kafka: str,
+    redis: str,
+    clickhouse: str,
+    say_ready: Callable[[bool], None] = lambda ready: None,
+) -> int:
+    """Serves until told to stop; the exit code. The addresses are of the stores, with credentials."""
+    return uvloop.run(_serve(settings, kafka, redis, clickhouse, say_ready))
+
+
+def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Parts:
+    """The parts on real stores. Connects to none of them yet."""
+    book = PriceBook()
+    return Parts(
+        tokens=TokenReader(settings.tokens_file),
+        publisher=Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS)),
+        accounts=RedisAccounts(redis),
+        rows=ClickHouseRows(clickhouse),
+        kafka=KafkaMetadata(kafka),
+        book=book,
+        keep_up=lambda: catalogue.keep_up(kafka, book, asyncio.Event()),
+        apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
+        partitions=settings.partitions,
+        max_future=settings.max_future // MICROSECOND,
+        now=lambda: time.time_ns() // 1_000,
+    )
+
+
+async def _serve(settings: Settings, kafka: str, redis: str, clickhouse: str, say_ready: Callable[[bool], None]) -> int:
+    app = create_app(assemble(settings, kafka, redis, clickhouse))
+    listener = _listener(settings.http_host, settings.http_port)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    server = _Server(config, lambda: _listening(listener, say_ready))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve(sockets=[listener])
+    say_ready(False)
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but a signal that asked it to stop is not raised again once it has."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._when_started = started
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._when_started()
+
+    def stop(self) -> None:
+        """Drains; told twice, it does not wait for requests at hand."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Bound before anything is started, so that a taken port is said at once. Errors: Unavailable."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {host} port {port}: {error}") from error
+    return listener
+
+
+def _listening(listener: socket.socket, say_ready: Callable[[bool], None]) -> None:
+    host, port = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    say_ready(True)

@@ -1,0 +1,87 @@
+"""Stores as the API sees them, in memory, each with a switch to be away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from api.queries import Query
+from ingest.accept import Record
+from schemas.errors import Unavailable
+from streams.accounts.port import Position, Standing
+
+
+class FakePublisher:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.away = False
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        if self.away:
+            raise Unavailable("kafka: away")
+        self.records.extend(records)
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeAccounts:
+    """Partitions that stand as they are told to; every look at one that is served finds a new beat, unless `still`."""
+
+    def __init__(self) -> None:
+        self.packed: dict[str, bytes] = {}
+        self.positions: dict[int, Position] = {}
+        self.serving = True
+        self.beat = 1_000
+        self.still = False
+        self.away = False
+
+    def _standing(self, partition: int) -> Standing:
+        if self.away:
+            raise Unavailable("redis: away")
+        if not self.still:
+            self.beat += 1
+        return Standing(self.positions.get(partition, Position("ledger", 7, 3)), self.serving, self.beat)
+
+    async def standing(self, partition: int) -> Standing:
+        return self._standing(partition)
+
+    async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
+        return self._standing(partition), self.packed.get(key)
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeRows:
+    """Answers by a function of the query, and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Query] = []
+        self.answer: Callable[[Query], list[list[Any]]] = lambda query: []
+        self.away = False
+
+    async def fetch(self, query: Query) -> list[list[Any]]:
+        if self.away:
+            raise Unavailable("clickhouse: away")
+        self.asked.append(query)
+        return self.answer(query)
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeKafka:
+    """Answers, or does not."""
+
+    def __init__(self) -> None:
+        self.away = False
+
+    async def answers(self) -> None:
+        if self.away:
+            raise Unavailable("kafka: away")
+
+    async def close(self) -> None:
+        pass
