@@ -34,11 +34,12 @@ def accept(raw: bytes, tenant: str, now: int, max_future: int) -> Record:
 def judge(raw: bytes, tenant: str, now: int, max_future: int) -> tuple[Event, Record]:
     """As `accept`, with the event that the record holds."""
     event = decode(raw, now, max_future)
-    if event.attributes.get("tenantid") is None:
+    named = _read_named(raw).tenantid
+    if named is None:
         if tenant != DEFAULT_TENANT:
             raw = _with_tenant(raw, tenant)
-    elif event.tenant != tenant:
-        raise InvalidInput("tenant_mismatch", f"tenantid is {event.tenant!r}, the sender's is {tenant!r}", "/tenantid")
+    elif named != tenant:
+        raise InvalidInput("tenant_mismatch", f"tenantid is {named!r}, the sender's is {tenant!r}", "/tenantid")
     return event, Record(topic_of(event.type), event.customer.encode(), raw)
 
 
@@ -54,6 +55,13 @@ def split_batch(body: bytes) -> list[bytes]:
         raise InvalidInput("too_deep", "the batch nests too deep") from None
 
 
+class _Named(msgspec.Struct, gc=False):
+    """The tenant as sent: an event's own has the default filled in."""
+
+    tenantid: str | None = None
+
+
+_read_named: Final = msgspec.json.Decoder(_Named).decode
 _batch: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
