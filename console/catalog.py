@@ -11,7 +11,7 @@ from typing import Any
 import click
 import orjson
 
-from backing.urls import urls
+from backing.launch import attach
 from rating.book import PriceBook
 from rating.estimate import Estimate
 from rating.rate import compile_price
@@ -184,8 +184,9 @@ def _either(*names: str) -> list[Catalog]:
 
 
 def _kafka() -> str:
-    settings = Settings.from_environment()
-    return settings.kafka_bootstrap or urls(settings).kafka
+    bootstrap = attach(Settings.from_environment(), ("kafka",)).kafka_bootstrap
+    assert bootstrap is not None, "attach answers an address or raises"
+    return bootstrap
 
 
 def _shown(value: Any) -> str:

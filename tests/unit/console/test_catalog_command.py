@@ -80,17 +80,26 @@ def test_what_is_no_catalogue_at_all_is_one_line(
     [
         ("catalog", "check", "/nowhere.yaml"),
         ("catalog", "check"),
-        ("catalog", "show"),
         ("catalog", "show", "--version", "0"),
         ("catalog", "show", "--version", "1", "--tenant", "acme"),
         ("catalog", "diff", "/nowhere.yaml", "/elsewhere.yaml"),
-        ("catalog", "diff", "1", "2"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_exit_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where no Kafka is known."""
+    """Told before anything is asked of Kafka."""
     assert code_of(*arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("show",), ("diff", "1", "2")])
+def test_without_a_deployment_it_says_what_to_do(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that names the command and the variable."""
+    assert code_of("catalog", *arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "tollgate up" in line
+    assert "TOLLGATE_KAFKA_BOOTSTRAP" in line
 
 
 def test_diff_of_two_files(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
