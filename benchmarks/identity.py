@@ -9,6 +9,11 @@ loop, while merges run in the index's own thread; `duplicate_ns` is what finding
 same run, runs the baseline, a plain dict of 1,000,000 identities asked and filled by a loop: shared machines drift, so
 only ratios are worth comparing. Every answer is checked: a fresh identity is not found, a booked one is, with its first
 content, before and after opening the index again; else the benchmark fails.
+
+Measured by `python -m benchmarks.identity` on 2 shared cores (AMD EPYC, Python 3.11, other work beside it), the plain
+dict taking 290 ns: at 11 M identities 325-373 ns of the caller (1.1 to 1.3 of the dict) and 0.9 µs with all merging; at
+2 M 280-380 ns and 0.5-1.0 µs; longest call 4-15 ms; duplicates 2.0-2.5 µs; opening 33-48 ns an identity; 24.0 bytes of
+disk and 2.125 of memory an identity, beside a memtable of at most 32,768 entries of some 206 bytes at rest.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class IdentityIndex:
     ) -> IdentityIndex:
         """Open the index of the ledger `ledger_id`, as far as it was published; empty, without a position, otherwise.
 
-        Reads and checks every run, some 60 ns an identity: call it in a thread. What is damaged, or of another ledger,
+        Reads and checks every run, 30-70 ns an identity: call it in a thread. What is damaged, or of another ledger,
         is not used, not even in part; a log line says so. `executor` runs the background work (default: an own thread).
         """
         runs: tuple[Run, ...] = ()
