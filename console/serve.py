@@ -50,7 +50,13 @@ def worker() -> int:
 def api() -> int:
     """Run the HTTP API."""
     settings = _begin()
-    code: int = import_module("api.server").run(settings)
+    code: int = import_module("api.server").run(
+        settings,
+        settings.kafka_bootstrap,
+        settings.redis_url,
+        settings.clickhouse_url,
+        partial(say_ready, settings.data_dir),
+    )
     return code
 
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from rating.book import PriceBook
 from rating.claims import CLAIMING, Claim, claims
 from rating.effects import EFFECTS, Posting, expired, payment_identity
@@ -42,7 +44,7 @@ _WIRE_INT = 2**63
 _CHARGE = int(PostingKind.CHARGE)
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """One record of an input topic."""
 
     input: int
