@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.catalog_document import CatalogRefused, Fault, path_of, read
+from schemas.catalog_document import MAX_FAULTS, CatalogRefused, Fault, path_of, read, shortened
 from schemas.catalog_faults import catalog_faults, price_faults
 from schemas.catalog_shapes import Currency, Meter, Plan, Price
 from schemas.errors import InvalidInput, InvariantBroken
@@ -79,16 +80,17 @@ def parse(text: str | bytes) -> Catalog:
 
 
 def from_document(document: Any) -> Catalog:
-    """A catalogue from plain values. Errors: CatalogRefused."""
+    """A catalogue from plain values; keys are text. Errors: CatalogRefused."""
     if not isinstance(document, dict):
         raise CatalogRefused((Fault("", "the catalogue is no mapping with currency, meters and prices"),))
-    faults = [Fault(str(key), "is not a field of a catalogue") for key in document if key not in ("currency", *_PARTS)]
-    faults += _currency_faults(document)
+    faults = _currency_faults(document)
+    faults += [Fault(path_of((key,)), "is not a field of it") for key in document if key not in ("currency", *_PARTS)]
     parts = {kind: _parts(kind, document.get(kind), faults) for kind in _PARTS}
     if not parts["meters"] and not document.get("meters"):
         faults.append(Fault("meters", "is missing; a catalogue measures something"))
     named = {kind: _ids(document.get(kind)) for kind in _PARTS}
-    faults += catalog_faults(parts["meters"], parts["prices"], parts["plans"], named)
+    between = catalog_faults(parts["meters"], parts["prices"], parts["plans"], named)
+    faults += islice(between, max(0, MAX_FAULTS + 1 - len(faults)))
     if faults:
         raise CatalogRefused(faults)
     return _catalog(document, parts)
@@ -187,6 +189,8 @@ def _parts(kind: str, listed: Any, faults: list[Fault]) -> dict[int, Any]:
         faults.append(Fault(kind, "must be a list"))
         return parts
     for index, part in enumerate(listed):
+        if len(faults) > MAX_FAULTS:
+            break  # nobody reads the ten thousandth: what is wrong is wrong with all of them
         try:
             parts[index] = _PARTS[kind].validate_python(part)
         except ValidationError as error:
@@ -210,7 +214,9 @@ def _fault(parts: tuple[str | int, ...], details: ErrorDetails, *, tagged: bool)
     if kind.startswith("union_tag"):
         found = details.get("ctx", {}).get("tag")
         known = details.get("ctx", {}).get("expected_tags", "").replace("'", "")
-        reason = f"{found!r} is no price model; there are {known}" if found is not None else "is missing"
+        reason = (
+            f"{shortened(str(found))!r} is no price model; there are {known}" if found is not None else "is missing"
+        )
         return Fault(f"{path}.model", reason)
     return Fault(path, _reason(kind, details))
 

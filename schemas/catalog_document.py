@@ -27,6 +27,12 @@ MAX_DEPTH: Final = 16
 MAX_DIGITS: Final = 40
 """Digits of a whole number written without quotes."""
 
+MAX_FAULTS: Final = 500
+"""Faults listed of one catalogue: two thousand prices that all contradict one another need no two million lines."""
+
+_SHOWN_CHARACTERS: Final = 60
+"""Of a key or tag in a fault: both may be as long as the text."""
+
 _NULL: Final = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE: Final = frozenset(("true", "True", "TRUE"))
 _FALSE: Final = frozenset(("false", "False", "FALSE"))
@@ -48,9 +54,12 @@ class Fault(NamedTuple):
 
 
 class CatalogRefused(InvalidInput):
-    """A catalogue with faults; nothing of it is taken. `faults` has every one of them."""
+    """A catalogue with faults; nothing of it is taken. `faults` has every one of them, up to MAX_FAULTS."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
+        if len(faults) > MAX_FAULTS:
+            more = Fault("", f"there are more than {MAX_FAULTS} faults; the rest is not listed")
+            faults = (*faults[:MAX_FAULTS], more)
         self.faults = tuple(faults)
         super().__init__("bad_catalog", "; ".join(str(fault) for fault in self.faults))
 
@@ -81,11 +90,17 @@ def _one_line(error: yaml.YAMLError) -> str:
     return where + " ".join(str(problem).split())
 
 
+def shortened(text: str) -> str:
+    """Text of a catalogue as a fault shows it."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
 def path_of(parts: Sequence[str | int]) -> str:
     """Keys and indices as people write them: `prices[3].match.model`."""
     path = ""
     for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        shown = shortened(str(part))
+        path += f"[{shown}]" if isinstance(part, int) else f".{shown}" if path else shown
     return path
 
 
@@ -115,7 +130,7 @@ def _build(text: str) -> Any:
             whole = _place(stack, event, _scalar(event, stack))
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             if event.tag is not None:
-                raise _refused(f"the tag {event.tag} is not taken{_line(event)}", _path(stack))
+                raise _refused(f"the tag {shortened(event.tag)} is not taken{_line(event)}", _path(stack))
             if len(stack) >= MAX_DEPTH:
                 raise _refused(f"it nests deeper than {MAX_DEPTH}{_line(event)}", _path(stack))
             opened: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
@@ -151,7 +166,7 @@ def _place(stack: list[_Open], event: yaml.Event, value: Any) -> Any:
 def _scalar(event: yaml.ScalarEvent, stack: list[_Open]) -> str | int | float | bool | None:
     text: str = event.value
     if event.tag is not None:
-        raise _refused(f"the tag {event.tag} is not taken{_line(event)}", _path(stack))
+        raise _refused(f"the tag {shortened(event.tag)} is not taken{_line(event)}", _path(stack))
     if not event.implicit[0]:
         return text
     if len(text) > MAX_DIGITS and _WHOLE.fullmatch(text):

@@ -2,7 +2,7 @@
 
 Owns tiers and bounds that contradict one another, ids used twice, references to nothing, prices between which an event
 could not choose, and what this version of the program cannot price yet. A price that would be silently wrong is
-refused by name. Answers all faults it finds, up to a bound, as (path, reason).
+refused by name. Faults are told one by one, so that whoever has heard enough stops asking.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ from schemas.catalog_shapes import (
     Volume,
 )
 from schemas.usage_types import DEVICE_HEARTBEAT, PRODUCT_USAGE_RECORDED, USAGE_CORRECTED, USAGE_REPORTED
-
-MAX_FAULTS: Final = 500
-"""Faults listed of one catalogue: two thousand prices that all contradict one another need no two million lines."""
 
 PRICED_MODELS: Final = frozenset(
     ("flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage")
@@ -98,27 +95,12 @@ def catalog_faults(
     prices: Mapping[int, Price],
     plans: Mapping[int, Plan],
     named: Mapping[str, frozenset[str]],
-) -> list[Fault]:
+) -> Iterator[Fault]:
     """All faults between the parts, by their index in the document.
 
     `named` holds the ids in the document by kind, those of parts with faults of their own included, so that one fault
-    is not told twice. At most MAX_FAULTS are answered.
+    is not told twice.
     """
-    faults: list[Fault] = []
-    for fault in _all(meters, prices, plans, named):
-        if len(faults) == MAX_FAULTS:
-            faults.append(Fault("", f"there are more than {MAX_FAULTS} faults; the rest is not listed"))
-            break
-        faults.append(fault)
-    return faults
-
-
-def _all(
-    meters: Mapping[int, Meter],
-    prices: Mapping[int, Price],
-    plans: Mapping[int, Plan],
-    named: Mapping[str, frozenset[str]],
-) -> Iterator[Fault]:
     yield from _repeated("meters", meters)
     yield from _repeated("prices", prices)
     yield from _repeated("plans", plans)

@@ -108,7 +108,7 @@ def test_a_catalogue_round_trips(
 PLAIN = st.one_of(
     st.none(),
     st.booleans(),
-    st.integers(-(10**39), 10**39),
+    st.integers(-(10**38), 10**38),
     st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=30),
     st.sampled_from(
         ("NO", "on", "1e3", "1.5", ".5", "~", "null", "-0", "2026-01-01T00:00:00Z", "0x1F", "1_0", "a: b", "- x")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.catalog import CatalogRefused, from_document, parse
-from schemas.catalog_faults import MAX_FAULTS
+from schemas.catalog_document import MAX_FAULTS
 
 
 def catalog(**parts: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("meters", {"currency": "USD"}, "is missing"),
     ("meters", catalog(meters={"id": "m"}), "must be a list"),
     ("prices", catalog(prices="all"), "must be a list"),
-    ("quotas", catalog(quotas=[]), "is not a field"),
+    ("quotas", catalog(quotas=[]), "is not a field of it"),
     # meters
     ("meters[0]", catalog(meters=[5]), "must be a mapping"),
     ("meters[0].id", meter(id=""), "must not be empty"),
@@ -242,6 +242,23 @@ def test_two_thousand_prices_in_each_others_way_are_not_two_million_lines() -> N
     faults = faults_of(catalog(prices=prices))
     assert len(faults) == MAX_FAULTS + 1
     assert faults[-1] == ("", f"there are more than {MAX_FAULTS} faults; the rest is not listed")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        catalog(prices=[{}] * 100_000),
+        {f"key {number}": 1 for number in range(100_000)},
+        catalog(**{"x" * 500_000: 1}),
+        catalog(prices=[price(model="x" * 500_000)]),
+    ],
+    ids=["prices", "keys", "long key", "long model"],
+)
+def test_an_answer_is_short_however_long_the_catalogue(document: dict[str, Any]) -> None:
+    """Neither the number of faults nor what they quote grows without bound."""
+    faults = faults_of(document)
+    assert len(faults) <= MAX_FAULTS + 1
+    assert sum(len(path) + len(reason) for path, reason in faults) < 200 * (MAX_FAULTS + 1)
 
 
 @pytest.mark.parametrize(
