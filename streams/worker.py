@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import faust
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from rating.book import PriceBook
@@ -28,7 +30,6 @@ from schemas.topics import RATING_GROUP, USAGE_EVENTS
 from streams.accounts.redis import RedisAccounts
 from streams.catalogue import keep_up
 from streams.lane import Delivery, Lane, Surroundings
-from streams.ledger import committed_consumer
 from streams.measures import Measures
 from streams.transport import BATCH_MAX_RECORDS, Batch, BatchSchema, install
 from streams.watchdog import Watchdog
@@ -273,13 +274,18 @@ async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
 async def partition_count(bootstrap: str) -> int:
     """How many partitions `usage.events` has; waits for Kafka and the topic for as long as it takes."""
     while True:
+        # A consumer without a subscription knows of no topic; the admin client asks.
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
         try:
-            async with committed_consumer(bootstrap) as consumer:
-                if found := await consumer.topics() and consumer.partitions_for_topic(USAGE_EVENTS):
-                    return len(found)
+            await admin.start()
+            (found,) = await admin.describe_topics([USAGE_EVENTS])
+            if not found["error_code"]:
+                return len(found["partitions"])
             log.warning("the topic %s is not there; `tollgate up` makes it", USAGE_EVENTS)
-        except Unavailable as away:
-            log.warning("%s: waiting", away)
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("kafka at %s: %r: waiting", bootstrap, error)
+        finally:
+            await admin.close()
         await asyncio.sleep(1)
 
 
