@@ -1,0 +1,275 @@
+"""`tollgate demo`: the main job on real traces, end to end, under a tenant of its own, with a readable summary."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+import msgspec
+
+from console.running import deployment
+from ingest.accept import Record
+from ingest.publish import Publisher
+from ingest.traces import CARRIED, from_trace
+from invoicing.evidence import gather
+from schemas.catalog import parse
+from schemas.clickhouse import connect
+from schemas.period import format_time
+from schemas.settings import Settings
+from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
+from streams import catalogue
+from streams.ledger import read as read_ledger
+
+CATALOGUE: Final = Path(__file__).parent / "demo_catalog.yaml"
+CUSTOMERS: Final = 200
+SEED: Final = 1
+RESENT_EVERY: Final = 100
+"""Every so-manieth event is sent a second time, as a producer does that saw no answer."""
+
+GRANT: Final = "1000.00"
+VISIBLE_SECONDS: Final = 120.0
+DEAREST: Final = 5
+
+
+class Sent(NamedTuple):
+    """What the demo publishes."""
+
+    usage: list[Record]
+    accounts: list[Record]
+
+    def __len__(self) -> int:
+        return len(self.usage) + len(self.accounts)
+
+
+@click.command()
+def demo() -> int:
+    """Rate the real traces end to end and show what was metered, priced and charged."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    settings = Settings.from_environment()
+    with deployment(settings, _say) as ready:
+        return asyncio.run(_run(ready))
+
+
+async def _run(settings: Settings) -> int:
+    bootstrap, url = settings.kafka_bootstrap, settings.clickhouse_url
+    assert bootstrap is not None
+    assert url is not None
+    tenant = f"demo-{secrets.token_hex(4)}"
+    now = time.time_ns() // 1_000
+    version = await catalogue.apply(bootstrap, parse(CATALOGUE.read_bytes()), tenant, now)
+    _say(f"catalogue: version {version} for tenant {tenant}")
+    sent = _events(tenant, now)
+    begun = time.monotonic()
+    async with Publisher(bootstrap) as publisher:
+        await publisher.publish(sent.accounts)
+        await publisher.publish(sent.usage)
+    _say(f"sent {len(sent):,} records in {time.monotonic() - begun:.1f} s")
+    database = _Database(url, tenant)
+    await _await_rows(database, len(sent))
+    took = time.monotonic() - begun
+    _show_usage(database)
+    _show_dearest(database)
+    await _follow_one(database, bootstrap)
+    print(f"\n{len(sent):,} records from Kafka to rows in ClickHouse in {took:.1f} s: {len(sent) / took:,.0f} a second")
+    outcomes = database.outcomes()
+    equations = await gather(settings)
+    wrong = [equation for equation in equations if equation.difference]
+    print(
+        f"check: sent={len(sent)} "
+        + " ".join(f"{name}={outcomes.get(name, 0)}" for name in ("rated", "duplicate", "ignored", "dead_letter"))
+        + f" ({len(equations)} equations of `tollgate reconcile`, {len(wrong)} do not hold)"
+    )
+    for equation in wrong:
+        print(f"  {equation.document()}")
+    return 1 if wrong or len(sent) != sum(outcomes.values()) else 0
+
+
+def _events(tenant: str, now: int) -> Sent:
+    """Both traces; a credit for each customer; some sent twice, and three that no one can charge."""
+    usage: list[Record] = []
+    customers: dict[str, None] = {}
+    for name, path in CARRIED.items():
+        with path.open(encoding="utf-8", newline="") as lines:
+            made = from_trace(name, lines, CUSTOMERS, SEED, tenant)
+        for place, value in enumerate(made.events):
+            subject = msgspec.json.decode(value)["subject"]
+            customers[subject] = None
+            record = Record(USAGE_EVENTS, subject.encode(), value)
+            usage += [record, record] if place % RESENT_EVERY == 0 else [record]
+    first = next(iter(customers))
+    usage += [
+        _record(USAGE_EVENTS, tenant, first, "session.tokens_used", f"broken-{number}", now, data)
+        for number, data in enumerate(
+            (
+                {"session_id": "s", "model": "gpt-4o", "input_tokens": -5, "output_tokens": 1},
+                {"session_id": "s", "model": "gpt-4o", "input_tokens": "many", "output_tokens": 1},
+                {"session_id": "s", "model": "gpt-4o", "input_tokens": 0, "output_tokens": 0},
+            )
+        )
+    ]
+    accounts = [
+        _record(
+            ACCOUNT_EVENTS,
+            tenant,
+            customer,
+            "credit.granted",
+            f"welcome-{customer}",
+            now,
+            {"user_id": customer, "credit_id": f"welcome-{customer}", "amount": GRANT, "currency": "USD"},
+        )
+        for customer in customers
+    ]
+    return Sent(usage, accounts)
+
+
+def _record(topic: str, tenant: str, customer: str, kind: str, event_id: str, now: int, data: dict[str, Any]) -> Record:
+    event = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "demo",
+        "type": kind,
+        "subject": customer,
+        "tenantid": tenant,
+        "time": format_time(now),
+        "data": data,
+    }
+    return Record(topic, customer.encode(), msgspec.json.encode(event))
+
+
+class _Database:
+    """What the demo asks ClickHouse, about its tenant alone."""
+
+    def __init__(self, url: str, tenant: str) -> None:
+        self._client = connect(url)
+        self._tenant = tenant
+
+    def rows(self, query: str) -> Sequence[Sequence[Any]]:
+        """Rows of a query, in which {tenant:String} is the demo's."""
+        found: Sequence[Sequence[Any]] = self._client.query(query, parameters={"tenant": self._tenant}).result_rows
+        return found
+
+    def outcomes(self) -> dict[str, int]:
+        """Records by outcome."""
+        found = self.rows(
+            "SELECT outcome, count() FROM tollgate.event_outcomes WHERE tenant = {tenant:String} GROUP BY outcome"
+        )
+        return {str(outcome): int(count) for outcome, count in found}
+
+
+async def _await_rows(database: _Database, expected: int) -> None:
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while (seen := sum((await asyncio.to_thread(database.outcomes)).values())) < expected:
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"only {seen} of {expected} records are visible after {VISIBLE_SECONDS:.0f} s")
+        if sys.stderr.isatty():
+            print(f"\r{seen:,} of {expected:,} records rated and visible", end="", file=sys.stderr, flush=True)
+        await asyncio.sleep(0.2)
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
+
+
+def _show_usage(database: _Database) -> None:
+    rows = database.rows(
+        """
+        SELECT
+            if(dimensions['model'] != '', dimensions['model'], dimensions['device_type']) AS what,
+            meter,
+            count() AS events,
+            sum(quantity) AS quantity,
+            sum(amount) AS amount
+        FROM tollgate.rated_usage
+        WHERE tenant = {tenant:String}
+        GROUP BY what, meter
+        ORDER BY meter, what
+        """
+    )
+    _table(
+        ("model or device", "meter", "events", "quantity", "amount USD"),
+        [
+            (what, meter, f"{events:,}", _plain(quantity), _plain(amount))
+            for what, meter, events, quantity, amount in rows
+        ],
+    )
+
+
+def _show_dearest(database: _Database) -> None:
+    rows = database.rows(
+        f"""
+        SELECT customer, uniqExact(source, event_id) AS events, sum(amount) AS amount
+        FROM tollgate.rated_usage
+        WHERE tenant = {{tenant:String}}
+        GROUP BY customer
+        ORDER BY amount DESC, customer
+        LIMIT {DEAREST}
+        """  # noqa: S608 - a number of our own
+    )
+    _table(
+        ("dearest customers", "events", "amount USD"), [(who, f"{count:,}", _plain(sum_)) for who, count, sum_ in rows]
+    )
+
+
+async def _follow_one(database: _Database, bootstrap: str) -> None:
+    """One event from its offset to its ledger entry, its rated rows and the balance it left."""
+    ((topic, partition, offset, seq, customer, event_id),) = database.rows(
+        """
+        SELECT topic, partition, offset, seq, customer, event_id
+        FROM tollgate.rated_usage
+        WHERE tenant = {tenant:String} AND event_type = 'session.tokens_used'
+        ORDER BY amount DESC, seq
+        LIMIT 1
+        """
+    )
+    print(f"\none event followed: {event_id} of {customer}")
+    print(f"  record    {topic}[{partition}] offset {offset}")
+    async for at, record in read_ledger(bootstrap, partition, 0):
+        if record.first_seq <= seq < record.next_seq:
+            version = record.catalog_position
+            print(f"  ledger    usage.rated[{partition}] offset {at}, entry seq {seq}, catalogue {version}")
+            break
+    rows = database.rows(
+        f"""
+        SELECT meter, quantity, unit_amount, amount, price_id
+        FROM tollgate.rated_usage
+        WHERE tenant = {{tenant:String}} AND partition = {partition} AND seq = {seq}
+        ORDER BY meter
+        """  # noqa: S608 - numbers that the database gave
+    )
+    for meter, quantity, unit_amount, amount, price in rows:
+        print(f"  rated     {meter}: {_plain(quantity)} at {unit_amount} ({price}) = {_plain(amount)} USD")
+    for kind, amount, balance in database.rows(
+        f"""
+        SELECT kind, amount, balance_after
+        FROM tollgate.ledger
+        WHERE tenant = {{tenant:String}} AND customer = '{customer}' AND seq = {seq}
+        """  # noqa: S608 - the demo's own customer names
+    ):
+        print(f"  wallet    {kind} {_plain(amount)} USD, balance after it {_plain(balance)} USD")
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    texts = 2 if len(head) > 3 else 1
+    print()
+    for row in (head, *rows):
+        cells = [
+            cell.ljust(width) if column < texts else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,90 @@
+"""A deployment that a command needs for a while: attached to if it runs, started otherwise, and then ended again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from backing import launch, state
+from backing.status import processes, services
+from console.supervisor import DRAIN_SECONDS
+from schemas.errors import Unavailable
+from schemas.settings import Settings
+
+READY_SECONDS: Final = 90.0
+STOP_SECONDS: Final = DRAIN_SECONDS + 10.0
+
+Report = Callable[[str], None]
+
+
+@contextmanager
+def deployment(settings: Settings, report: Report, workers: int = 1) -> Iterator[Settings]:
+    """Backing services and processes of ours, ready; the settings with addresses filled in.
+
+    What ran before goes on afterwards; what was started here is ended, also on Ctrl-C.
+    """
+    ran_before = all(service.ready for service in services(settings).values())
+    ready = None
+    try:
+        ready = launch.up(settings, report=report)
+        with _serving(ready, report, workers):
+            yield ready
+    finally:
+        if not ran_before and (ready is None or state.read(settings.data_dir).backend != "external"):
+            launch.down(settings, report=report)
+
+
+@contextmanager
+def _serving(settings: Settings, report: Report, workers: int) -> Iterator[None]:
+    if any(process.role == "supervisor" for process in processes(settings)):
+        report("processes: attached to the ones that run")
+        _await_ready(settings, None)
+        yield
+        return
+    log = settings.data_dir / "logs" / "serve.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **settings.environment()}
+    environment.setdefault("TOLLGATE_HTTP_PORT", "0")
+    if "TOLLGATE_HTTP_PORT" not in os.environ:
+        environment["TOLLGATE_HTTP_PORT"] = "0"
+    with log.open("ab") as file:
+        serve = subprocess.Popen(
+            [sys.executable, "-m", "console.main", "serve", "--workers", str(workers)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    try:
+        report("processes: starting API, worker and sink")
+        _await_ready(settings, serve)
+        yield
+    finally:
+        serve.send_signal(signal.SIGTERM)
+        try:
+            serve.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            report("processes: did not drain and are killed")
+            serve.kill()
+            serve.wait()
+
+
+def _await_ready(settings: Settings, serve: subprocess.Popen[bytes] | None) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        found = [process for process in processes(settings) if process.role != "scheduler"]
+        if {process.role for process in found} >= {"worker", "sink", "api"} and all(one.ready for one in found):
+            return
+        if serve is not None and serve.poll() is not None:
+            raise Unavailable(f"`tollgate serve` ended with {serve.returncode}; see {settings.data_dir}/logs/serve.log")
+        time.sleep(0.1)
+    raise Unavailable(
+        f"the processes are not ready after {READY_SECONDS:.0f} s; see {settings.data_dir}/logs/serve.log"
+    )
