@@ -39,6 +39,10 @@ _FALSE: Final = frozenset(("false", "False", "FALSE"))
 _WHOLE: Final = re.compile(r"[-+]?[0-9]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
+# JSON writes a character beyond 16 bits as two escapes, the one thing in it that YAML refuses.
+_PAIR: Final = re.compile(r"(?<!\\)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+_PAIR_OFFSET: Final = (0xD800 << 10) + 0xDC00 - 0x10000
+
 # libyaml's parser where the wheel has it (all that we support do); the pure one reads the same events.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -73,6 +77,8 @@ def read(text: str | bytes) -> Any:
         decoded = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _refused(f"the catalogue is not UTF-8 at byte {error.start}") from None
+    if decoded.lstrip()[:1] == "{":
+        decoded = _PAIR.sub(lambda pair: chr((int(pair[1], 16) << 10) + int(pair[2], 16) - _PAIR_OFFSET), decoded)
     try:
         return _build(decoded)
     except yaml.YAMLError as error:

@@ -31,6 +31,7 @@ def fault(text: str | bytes) -> str:
         ("a: |\n  two\n  lines\n", {"a": "two\nlines\n"}),
         ("a: [{b: [1, {c: 2}]}, 3]", {"a": [{"b": [1, {"c": 2}]}, 3]}),
         ("# nothing", None),
+        ('{"a": "\\ud83d\\ude00 \\u00e9", "b": "\\\\"}', {"a": "\U0001f600 é", "b": "\\"}),
         ("7: x", {"7": "x"}),
     ],
 )
