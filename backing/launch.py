@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -158,10 +157,11 @@ def _make_ready(settings: Settings, wanted: Collection[str], report: Report) -> 
         report("kafka: topics are there")
     if "clickhouse" in wanted:
         assert settings.clickhouse_url is not None
-        if importlib.util.find_spec("schemas.clickhouse.migrate") is None:
-            report("clickhouse: no migrations in this version")
+        migrate = getattr(importlib.import_module("schemas.clickhouse"), "migrate", None)
+        if not callable(migrate):
+            report("clickhouse: this version has no migrations")
             return
-        for name in importlib.import_module("schemas.clickhouse").migrate(settings.clickhouse_url):
+        for name in migrate(settings.clickhouse_url):
             report(f"clickhouse: applied {name}")
 
 

@@ -40,7 +40,7 @@ def running(data_dir: Path, **given: Any) -> Iterator[Settings]:
         stack.callback(launch.down, settings, purge=True, report=silent)
         contained = _in_containers(stack)
         if contained is not None:
-            yield launch.up(dataclasses.replace(settings, **contained), backend="external")
+            yield launch.up(settings_in(data_dir, **given, **contained), backend="external")
         else:
             yield launch.up(settings, backend="native")
 
