@@ -11,6 +11,7 @@ Errors: Unavailable while the partition is not whole, not yet trusted, or Redis 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from schemas.account import Account, account_key, unpack_account
@@ -39,7 +40,12 @@ class AccountReader(Protocol):
 class Balances:
     """Reads accounts of customers."""
 
-    def __init__(self, accounts: AccountReader, partitions: int, wait_seconds: float = BEAT_WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        accounts: AccountReader,
+        partitions: Callable[[], Awaitable[int]],
+        wait_seconds: float = BEAT_WAIT_SECONDS,
+    ) -> None:
         self._accounts = accounts
         self._partitions = partitions
         self._wait_seconds = wait_seconds
@@ -50,7 +56,7 @@ class Balances:
 
     async def account(self, tenant: str, customer: str) -> Account | None:
         """A customer's account as of the last applied record; None for a customer without a rated event."""
-        partition = partition_of(customer, self._partitions)
+        partition = partition_of(customer, await self._partitions())
         key = account_key(tenant, customer)
         for _ in range(BEAT_WAITS):
             try:

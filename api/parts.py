@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from api.balances import AccountReader, Balances
 from api.measures import Measures
-from api.readiness import Answering, Readiness
+from api.readiness import Kafka, Readiness
 from api.rows import Rows
 from api.tokens import TokenReader
 from ingest.accept import Record
@@ -36,13 +36,12 @@ class Parts:
     publisher: Publisher
     accounts: AccountReader
     rows: Rows
-    kafka: Answering
+    kafka: Kafka
     book: PriceBook
     keep_up: Callable[[], Awaitable[None]]
     """Keeps the book up to date until it is cancelled."""
     apply_catalogue: Callable[[Catalog, str, int], Awaitable[int]]
     """Catalogue, tenant, now: the version it became. Errors: Unavailable, Doubt."""
-    partitions: int
     max_future: int
     """Microseconds."""
     now: Callable[[], int]
@@ -55,10 +54,8 @@ class Application:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.measures = Measures()
-        self.balances = Balances(parts.accounts, parts.partitions)
-        self.readiness = Readiness(
-            parts.kafka, parts.rows, parts.accounts, parts.partitions, lambda: parts.book.position > 0, parts.now
-        )
+        self.balances = Balances(parts.accounts, parts.kafka.partitions)
+        self.readiness = Readiness(parts.kafka, parts.rows, parts.accounts, lambda: parts.book.position > 0, parts.now)
 
 
 async def application_of(request: Request) -> Application:

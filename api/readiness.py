@@ -20,7 +20,7 @@ from api import queries
 from api.balances import AccountReader
 from api.rows import Rows
 from schemas.errors import TollgateError, Unavailable
-from schemas.topics import TOPICS
+from schemas.topics import TOPICS, USAGE_EVENTS
 
 BEAT_MAX_AGE_SECONDS: Final = 5.0
 KEPT_SECONDS: Final = 1.0
@@ -43,11 +43,14 @@ class Report:
         return not self.unserved and not any(self.dependencies.values())
 
 
-class Answering(Protocol):
-    """Something that can be asked whether it is there. Errors: Unavailable."""
+class Kafka(Protocol):
+    """What is asked of Kafka itself. Errors: Unavailable."""
 
     async def answers(self) -> None:
-        """Returns if it is."""
+        """Returns if it does, and has our topics."""
+
+    async def partitions(self) -> int:
+        """How many partitions the deployment has: fixed with its topics, so asked once."""
 
     async def close(self) -> None:
         """Gives connections back."""
@@ -59,29 +62,47 @@ class KafkaMetadata:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._client: AIOKafkaClient | None = None
+        self._partitions: int | None = None
+        self._asking = asyncio.Lock()
 
     async def answers(self) -> None:
         """Kafka answers and our topics are there, else Unavailable."""
         try:
-            if self._client is None:
-                client = AIOKafkaClient(bootstrap_servers=self._bootstrap, client_id="tollgate-ready")
-                try:
-                    await client.bootstrap()
-                except BaseException:
-                    await client.close()
-                    raise
-                self._client = client
-            metadata = await self._client.fetch_all_metadata()
+            async with self._asking:
+                if self._client is None:
+                    self._client = await self._connect()
+                metadata = await self._client.fetch_all_metadata()
         except (KafkaError, OSError) as error:
             raise Unavailable(f"kafka: {error!r}") from error
         missing = [topic.name for topic in TOPICS if topic.name not in metadata.topics(exclude_internal_topics=False)]
         if missing:
             raise Unavailable(f"kafka: there are no topics {', '.join(missing)}")
+        self._partitions = len(metadata.partitions_for_topic(USAGE_EVENTS))
+
+    async def partitions(self) -> int:
+        """As many as the input topic has, whatever a setting says."""
+        if self._partitions is None:
+            await self.answers()
+            assert self._partitions is not None
+        return self._partitions
 
     async def close(self) -> None:
         """Gives connections back."""
         if self._client is not None:
             await self._client.close()
+
+    async def _connect(self) -> AIOKafkaClient:
+        client = AIOKafkaClient(
+            bootstrap_servers=self._bootstrap,
+            client_id="tollgate-ready",
+            request_timeout_ms=int(CHECK_SECONDS * 1000),
+        )
+        try:
+            await client.bootstrap()
+        except BaseException:
+            await client.close()
+            raise
+        return client
 
 
 class Readiness:
@@ -89,17 +110,15 @@ class Readiness:
 
     def __init__(
         self,
-        kafka: Answering,
+        kafka: Kafka,
         rows: Rows,
         accounts: AccountReader,
-        partitions: int,
         has_catalogue: Callable[[], bool],
         now: Callable[[], int],
     ) -> None:
         self._kafka = kafka
         self._rows = rows
         self._accounts = accounts
-        self._partitions = partitions
         self._has_catalogue = has_catalogue
         self._now = now
         self._asking = asyncio.Lock()
@@ -115,22 +134,27 @@ class Readiness:
             return report
 
     async def _ask(self) -> Report:
+        kafka, clickhouse = await asyncio.gather(
+            _matter(self._kafka.answers), _matter(lambda: self._rows.fetch(queries.answers()))
+        )
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                partitions = await self._kafka.partitions()
+        except (Unavailable, TimeoutError):
+            partitions = 0  # nobody knows them before Kafka was seen once
         unserved: dict[int, str] = {}
 
-        async def partitions() -> None:
-            unserved.update(await self._unserved())
+        async def look() -> None:
+            unserved.update(await self._unserved(range(partitions)))
 
-        kafka, clickhouse, redis = await asyncio.gather(
-            _matter(self._kafka.answers), _matter(lambda: self._rows.fetch(queries.answers())), _matter(partitions)
-        )
+        redis = await _matter(look if partitions else lambda: self._accounts.standing(0))
         if redis is not None:
-            unserved = dict.fromkeys(range(self._partitions), "redis does not answer")
+            unserved = dict.fromkeys(range(partitions), "redis does not answer")
         catalogue = None if self._has_catalogue() else "none is applied yet"
         named = {"kafka": kafka, "redis": redis, "clickhouse": clickhouse, "catalogue": catalogue}
-        return Report(named, self._partitions, unserved)
+        return Report(named, partitions, unserved)
 
-    async def _unserved(self) -> dict[int, str]:
-        numbers = range(self._partitions)
+    async def _unserved(self, numbers: range) -> dict[int, str]:
         standings = await asyncio.gather(*(self._accounts.standing(number) for number in numbers))
         found: dict[int, str] = {}
         for number, standing in zip(numbers, standings, strict=True):

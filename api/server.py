@@ -67,7 +67,6 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         book=book,
         keep_up=lambda: catalogue.keep_up(kafka, book, asyncio.Event()),
         apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
-        partitions=settings.partitions,
         max_future=settings.max_future // MICROSECOND,
         now=lambda: time.time_ns() // 1_000,
     )

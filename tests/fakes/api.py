@@ -83,5 +83,8 @@ class FakeKafka:
         if self.away:
             raise Unavailable("kafka: away")
 
+    async def partitions(self) -> int:
+        return 2
+
     async def close(self) -> None:
         pass

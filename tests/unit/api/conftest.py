@@ -75,7 +75,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             book=world.book,
             keep_up=_never,
             apply_catalogue=world.apply,
-            partitions=2,
             max_future=3_600_000_000,
             now=lambda: NOW,
         )

@@ -11,10 +11,14 @@ from tests.fakes.api import FakeAccounts
 ACCOUNT = Account(1, "acme", "c", "USD", 5, [], {}, "")
 
 
+async def one_partition() -> int:
+    return 1
+
+
 def balances() -> tuple[FakeAccounts, Balances]:
     accounts = FakeAccounts()
     accounts.packed[account_key("acme", "c")] = pack_account(ACCOUNT)
-    return accounts, Balances(accounts, 1, wait_seconds=0)
+    return accounts, Balances(accounts, one_partition, wait_seconds=0)
 
 
 async def test_an_account_is_read_once_its_partition_beats() -> None:
