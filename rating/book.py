@@ -73,10 +73,12 @@ class CompiledCatalogue:
 
     def price(self, meter_id: str, dimensions: Dimensions, occurred_at: int, plan: str | None = None) -> Price | None:
         """The price of a meter for these dimensions at that time, for subscribers of a plan if one is given."""
+        return self.timeline(meter_id, dimensions, plan).at(occurred_at)
+
+    def timeline(self, meter_id: str, dimensions: Dimensions, plan: str | None = None) -> Timeline:
+        """The prices of a meter for these dimensions over time."""
         found = self._timelines.get((meter_id, dimensions, plan))
-        if found is None:
-            found = self._look_up(meter_id, dimensions, plan)
-        return found.at(occurred_at)
+        return found if found is not None else self._look_up(meter_id, dimensions, plan)
 
     def price_by_id(self, price_id: str) -> Price | None:
         """The price with this id."""

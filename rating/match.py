@@ -20,6 +20,9 @@ from rating.rate import Price
 FOREVER_AGO: Final = -(2**63)
 """When a price without `effective_from` began."""
 
+FOREVER: Final = 2**63
+"""When a price that none follows ends."""
+
 
 class Offer(NamedTuple):
     """A price with what it applies to."""
@@ -40,6 +43,13 @@ class Timeline:
     def at(self, instant: int) -> Price | None:
         """The price of an instant, None where there was none yet."""
         return self.prices[bisect_right(self.starts, instant)]
+
+    def span(self, instant: int) -> tuple[int, int, Price | None]:
+        """The price of an instant, and from when until when it is that."""
+        place = bisect_right(self.starts, instant)
+        start = self.starts[place - 1] if place else FOREVER_AGO
+        end = self.starts[place] if place < len(self.starts) else FOREVER
+        return start, end, self.prices[place]
 
 
 class Offers:

@@ -99,6 +99,11 @@ class PerEventPrice:
         self._numerator = rate.numerator
         self._denominator = rate.denominator
 
+    @property
+    def ratio(self) -> tuple[int, int]:
+        """Nanos for a nano-unit: numerator and denominator, for loops that round with them as `charge` does."""
+        return self._numerator, self._denominator
+
     def charge(self, quantity: int) -> int:
         """Nanos for an event's quantity in nano-units.
 

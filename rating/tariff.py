@@ -11,6 +11,7 @@ from typing import Any
 
 from rating.book import CompiledCatalogue, CompiledMeter, Price
 from rating.measure import Dimensions, compile_dimensions
+from rating.rate import PerEventPrice
 from schemas.errors import InvalidInput
 from schemas.event import Event
 from schemas.ledger import Rate
@@ -18,47 +19,71 @@ from schemas.usage_types import USAGE_REPORTED
 
 
 class Line:
-    """One meter of a tariff."""
+    """One meter of a tariff, and its price of the moment: what holds from `start` until `end`.
 
-    __slots__ = ("_catalogue", "_dimensions", "_meter", "_plan", "_rates", "_table", "measure", "priced")
+    Events of a chunk lie close in time, so the price is looked up when an event lies outside of that, and not for each.
+    """
+
+    __slots__ = (
+        "_catalogue",
+        "_dimensions",
+        "_meter",
+        "_table",
+        "_timeline",
+        "denominator",
+        "end",
+        "measure",
+        "numerator",
+        "price",
+        "priced",
+        "rate",
+        "start",
+    )
 
     def __init__(
         self, catalogue: CompiledCatalogue, meter: CompiledMeter, dimensions: Dimensions, plan: str, table: list[Rate]
     ) -> None:
         self.measure = meter.measure
         self.priced = meter.priced
+        """Whether any price is for the meter; one without only counts."""
         self._catalogue = catalogue
         self._meter = meter
         self._dimensions = dimensions
-        self._plan = plan or None
+        self._timeline = catalogue.timeline(meter.id, dimensions, plan or None)
         self._table = table
-        self._rates: dict[Price | None, int] = {}
+        self.start = self.end = 0
+        self.price: Price | None = None
+        self.rate = -1
+        """Index in the chunk's table of what a charge at the price says."""
+        self.numerator = self.denominator = 0
+        """The price as a ratio, where it charges every event by itself; else 0."""
 
-    def price_at(self, instant: int) -> Price | None:
-        """The price at a time; None where there is none."""
-        return self._catalogue.price(self._meter.id, self._dimensions, instant, self._plan) if self.priced else None
-
-    def rate(self, price: Price | None) -> int:
-        """Index of what a charge at this price says, in the chunk's table."""
-        index = self._rates.get(price)
-        if index is None:
-            index = self._rates[price] = len(self._table)
-            self._table.append(
-                Rate(
-                    self._meter.id,
-                    price.id if price is not None else "",
-                    self._catalogue.version,
-                    (price.unit_amount_text or "") if price is not None else "",
-                    self._catalogue.currency,
-                    self._dimensions,
-                )
-            )
-        return index
+    def move(self, instant: int) -> None:
+        """Takes the price of a time."""
+        self.start, self.end, price = self._timeline.span(instant)
+        if price is not self.price or self.rate < 0:
+            self.price = price
+            self.numerator, self.denominator = price.ratio if isinstance(price, PerEventPrice) else (0, 0)
+            self.rate = self._rate(price)
 
     def no_price(self) -> InvalidInput:
         """Why it cannot be charged."""
         named = ", ".join(f"{name}={value!r}" for name, value in self._dimensions) or "an event without dimensions"
         return InvalidInput("no_price", f"no price of meter {self._meter.id!r} matches {named} at its time")
+
+    def _rate(self, price: Price | None) -> int:
+        rate = Rate(
+            self._meter.id,
+            price.id if price is not None else "",
+            self._catalogue.version,
+            (price.unit_amount_text or "") if price is not None else "",
+            self._catalogue.currency,
+            self._dimensions,
+        )
+        if rate in self._table:
+            return self._table.index(rate)
+        self._table.append(rate)
+        return len(self._table) - 1
 
 
 class Tariff:
