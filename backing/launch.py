@@ -53,10 +53,10 @@ def up(
             docker.start(settings, wanted, report)
         else:
             native.start(settings, wanted, report)
-        ready = attach(settings, wanted)
+        ready = dataclasses.replace(attach(settings, wanted), partitions=settings.partitions)
         _make_ready(ready, wanted, report)
         state.update(settings.data_dir, lambda old: msgspec.structs.replace(old, partitions=settings.partitions))
-        return dataclasses.replace(ready, partitions=settings.partitions)
+        return ready
 
 
 def down(settings: Settings, *, purge: bool = False, report: Report = silent) -> None:
@@ -93,7 +93,7 @@ def attach(settings: Settings, only: Collection[str] | None = None) -> Settings:
             raise Unavailable(
                 f"no {name} is known in {settings.data_dir}: run `tollgate up`, or set {variable_of(field)}"
             )
-    if remembered.partitions and "kafka_bootstrap" in found:
+    if remembered.partitions and "kafka_bootstrap" in found and not settings.is_given("partitions"):
         found["partitions"] = remembered.partitions
     return dataclasses.replace(settings, **found)  # type: ignore[arg-type]  # fields by name
 

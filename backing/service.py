@@ -129,12 +129,15 @@ class Service(abc.ABC):
 
     def stop(self) -> None:
         """Ends it in order: SIGTERM, and SIGKILL when the bound of the settings is over."""
-        for pid in process.find(self.name, self.data_dir):
+        running = process.find(self.name, self.data_dir)
+        for pid in running:
             process.send(pid, signal.SIGTERM, self.name, self.data_dir)
-        for pid in process.find(self.name, self.data_dir):
+        for pid in running:
             if not process.await_end(pid, self.name, self.data_dir, self.settings.stop_timeout):
                 self.report(f"{self.name}: did not stop within {self.settings.stop_timeout}, killed")
                 self._kill(pid)
+        if running:
+            self.report(f"{self.name}: stopped")
         state.forget_pid(self.data_dir, self.name)
 
     def kill(self) -> None:

@@ -66,6 +66,8 @@ def remember(data_dir: Path, name: str, service: ServiceState) -> None:
 
 def forget_pid(data_dir: Path, name: str) -> None:
     """Notes that a service does not run; its address stays remembered."""
+    if name not in read(data_dir).services:
+        return
 
     def change(state: State) -> State:
         if name not in state.services:

@@ -136,13 +136,15 @@ async def _lag(bootstrap: str, decided: Mapping[tuple[str, int], int], now_s: fl
         async with asyncio.timeout(_LAG_TIMEOUT_S):
             await admin.start()
             await consumer.start()
+            described = await admin.describe_topics(list(INPUTS))
             partitions = [
-                TopicPartition(topic, number)
-                for topic in INPUTS
-                for number in sorted(consumer.partitions_for_topic(topic) or await _known(consumer, topic))
+                TopicPartition(entry["topic"], number)
+                for entry in sorted(described, key=lambda entry: INPUTS.index(entry["topic"]))
+                for number in sorted(part["partition"] for part in entry["partitions"])
             ]
             if not partitions:
                 return []
+            consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)
             begins = await consumer.beginning_offsets(partitions)
             committed = await admin.list_consumer_group_offsets(RATING_GROUP)
@@ -169,12 +171,6 @@ async def _lag(bootstrap: str, decided: Mapping[tuple[str, int], int], now_s: fl
         )
         for partition in partitions
     ]
-
-
-async def _known(consumer: Any, topic: str) -> set[int]:
-    """Partitions of a topic that the consumer was not told to read, empty where there is none."""
-    await consumer.topics()
-    return consumer.partitions_for_topic(topic) or set()
 
 
 async def _oldest_times_ms(consumer: Any, positions: Mapping[Any, int]) -> dict[Any, int]:

@@ -13,7 +13,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,6 +84,15 @@ def substituted(text: str, variables: Mapping[str, str]) -> str:
     """`${NAME:-default}` and `$$` as docker compose reads them."""
     filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1], found[2]), text)
     return filled.replace("$$", "$")
+
+
+def until(condition: Callable[[], object], bound_s: float = 60) -> None:
+    """Returns once the condition holds; fails the test if it does not come to it."""
+    deadline = time.monotonic() + bound_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{getattr(condition, '__name__', 'the condition')} did not hold within {bound_s} s")
+        time.sleep(0.02)
 
 
 @dataclasses.dataclass(frozen=True)

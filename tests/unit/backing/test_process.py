@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from backing import process
+from tests.deployment import until
 
 BOUND = timedelta(seconds=20)
 SLEEPER = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"]
@@ -72,8 +73,7 @@ def test_a_process_that_does_not_end_is_told(tmp_path: Path) -> None:
     """Waiting for the end of one that ignores SIGTERM is over after the bound, with the answer that it runs."""
     log = tmp_path / "log"
     pid = process.start(STUBBORN, name="s", data_dir=tmp_path, log=log, environment=os.environ)
-    while "begun" not in log.read_text():
-        pass
+    until(lambda: "begun" in log.read_text())
     process.send(pid, signal.SIGTERM, "s", tmp_path)
     assert not process.await_end(pid, "s", tmp_path, timedelta(milliseconds=100))
     process.send(pid, signal.SIGKILL, "s", tmp_path)

@@ -12,6 +12,7 @@ import pytest
 from backing import state
 from backing.state import ServiceState, State
 from schemas.errors import InvariantBroken
+from tests.deployment import until
 
 
 def test_nothing_is_remembered_of_a_new_data_dir(tmp_path: Path) -> None:
@@ -65,26 +66,24 @@ def test_racing_processes_lose_no_change(tmp_path: Path) -> None:
     assert state.read(tmp_path).partitions == 4 * 20
 
 
-def _hold(path: Path, until: Path) -> None:
+def _hold(path: Path, go: Path) -> None:
     with state.locked(path):
-        until.with_suffix(".held").touch()
-        while not until.exists():
-            pass
+        go.with_suffix(".held").touch()
+        until(go.exists)
         path.unlink()
 
 
 def test_a_lock_outlives_the_purge_of_its_file(tmp_path: Path) -> None:
     """Who waited for a lock whose holder removed the file holds the lock of the file that others will see."""
-    lock, until = tmp_path / "lock", tmp_path / "until"
-    holder = multiprocessing.get_context("fork").Process(target=_hold, args=(lock, until))
+    lock, go = tmp_path / "lock", tmp_path / "go"
+    holder = multiprocessing.get_context("fork").Process(target=_hold, args=(lock, go))
     holder.start()
-    while not until.with_suffix(".held").exists():
-        pass
+    until(go.with_suffix(".held").exists)
     told: list[str] = []
 
     def waiting() -> None:
         told.append("waits")
-        until.touch()
+        go.touch()
 
     with state.locked(lock, waiting):
         assert lock.exists()
