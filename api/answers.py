@@ -199,6 +199,7 @@ class DeadLetter(BaseModel):
     customer: str
     source: str
     event_id: str
+    event_type: str
     reason: str
     detail: str
     size: Annotated[int, Field(description="Bytes of the original")]
@@ -395,7 +396,8 @@ def usage_sum(row: Sequence[Any], group_by: Sequence[str], *, windowed: bool) ->
 
 def dead_letter_fields(row: Sequence[Any]) -> dict[str, Any]:
     """The fields of a DeadLetter from a row of `queries.dead_letters`."""
-    received_at, topic, partition, offset, customer, source, event_id, reason, detail, size, retried_at = row
+    (received_at, topic, partition, offset, customer, source, event_id, event_type, reason, detail, size,
+     retried_at) = row  # fmt: skip
     return {
         "id": f"{topic}-{partition}-{offset}",
         "topic": topic,
@@ -404,6 +406,7 @@ def dead_letter_fields(row: Sequence[Any]) -> dict[str, Any]:
         "customer": customer,
         "source": source,
         "event_id": event_id,
+        "event_type": event_type,
         "reason": reason,
         "detail": detail,
         "size": int(size),

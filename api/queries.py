@@ -191,8 +191,8 @@ def dead_letter(tenant: str, topic: str, partition: int, offset: int) -> Query:
 
 
 _DEAD_LETTER_COLUMNS: Final = """
-    toUnixTimestamp64Micro(received_at), toString(topic), partition, offset, customer, source, event_id, reason,
-    detail, length(original), toUnixTimestamp64Micro(retried_at)"""
+    toUnixTimestamp64Micro(received_at), toString(topic), partition, offset, customer, source, event_id, event_type,
+    reason, detail, length(original), toUnixTimestamp64Micro(retried_at)"""
 
 _KINDS: Final = {int: "Int64", str: "String"}
 

@@ -71,22 +71,29 @@ class ClickHouseRows:
 
     async def fetch(self, query: Query) -> list[list[Any]]:
         """See the port."""
-        parameters = {f"param_{name}": _escaped(value) for name, value in query.parameters.items()}
-        body = f"{query.sql}\nFORMAT JSONCompactEachRow".encode()
+        content = await self.execute(Query(f"{query.sql}\nFORMAT JSONCompactEachRow", query.parameters))
+        try:
+            return [orjson.loads(line) for line in content.splitlines() if line]
+        except orjson.JSONDecodeError:
+            # An error that came after the head of the answer stands in its body.
+            raise _refusal(200, content[-2_000:]) from None
+
+    async def execute(self, statement: Query) -> bytes:
+        """Whatever ClickHouse answers to a statement. Errors: as of the port."""
+        parameters = {f"param_{name}": _escaped(value) for name, value in statement.parameters.items()}
         try:
             async with self._connected().post(
-                self._url, data=body, params={"database": "tollgate", **parameters}, headers=self._headers
+                self._url,
+                data=statement.sql.encode(),
+                params={"database": "tollgate", **parameters},
+                headers=self._headers,
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"clickhouse: {error!r}") from error
         if response.status != 200:
             raise _refusal(response.status, content)
-        try:
-            return [orjson.loads(line) for line in content.splitlines() if line]
-        except orjson.JSONDecodeError:
-            # An error that came after the head of the answer stands in its body.
-            raise _refusal(response.status, content[-2_000:]) from None
+        return content
 
     async def close(self) -> None:
         """See the port."""

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.api.conftest import NOW, World
 
-ROW: list[Any] = [NOW, "usage.events", 3, 120, "c", "chat", "e-1", "not_json", "the record is not JSON", 4, None]
+ROW: list[Any] = [NOW, "usage.events", 3, 120, "c", "chat", "e-1", "t", "not_json", "not JSON", 4, None]
 
 
 async def test_dead_letters_are_listed_without_their_originals(world: World) -> None:
