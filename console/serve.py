@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from functools import partial
@@ -64,7 +63,7 @@ def api() -> int:
 def sink() -> int:
     """Run the sink that writes the ledger into ClickHouse."""
     settings = _begin()
-    code: int = asyncio.run(import_module("streams.sink").run(settings))
+    code: int = uvloop.run(import_module("streams.sink").run(settings, partial(say_ready, settings.data_dir)))
     return code
 
 

@@ -21,6 +21,8 @@ DEAD_LETTERS: Final = {USAGE_EVENTS: USAGE_DLQ, ACCOUNT_EVENTS: ACCOUNT_DLQ}
 
 RATING_GROUP: Final = "tollgate-rating"
 """The consumer group of the rating workers. Its committed offsets are a hint; positions are in the ledger."""
+SINK_GROUP: Final = "tollgate-sink"
+"""The consumer group of the sinks. A hint too, but for dead letters: ClickHouse holds the position in the ledger."""
 
 # A producer may batch up to 1 MiB records; the broker takes whole batches of 4 MiB on inputs. A dead letter carries its
 # original and says why, so its topic takes more than any input record can be.
