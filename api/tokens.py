@@ -48,7 +48,10 @@ ID_BYTES: Final = 8
 RELOAD_SECONDS: Final = 0.5
 """A running API looks this often at most whether the file is another; a change has to count within 2 s."""
 
-assert RELOAD_SECONDS < 2
+MISS_SECONDS: Final = 0.02
+"""Who brings a token that is not known may have been issued it just now: then it looks again this soon."""
+
+assert MISS_SECONDS < RELOAD_SECONDS < 2
 
 _TOKEN: Final = re.compile(r"tg_([0-9a-f]{16})_[A-Za-z0-9_-]{43}", re.ASCII)
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
@@ -158,15 +161,17 @@ class TokenReader:
 
     def find(self, text: str, now: int) -> Token | None:
         """The token with this text if there is one and it has not expired. Errors: Unavailable."""
-        self._refresh()
+        self._refresh(RELOAD_SECONDS)
         match = _TOKEN.fullmatch(text)
+        if match is not None and match[1] not in self._tokens:
+            self._refresh(MISS_SECONDS)
         token = self._tokens.get(match[1]) if match is not None else None
         same = hmac.compare_digest(_hash(text), token.hash if token is not None else _NOBODY)
         return token if token is not None and same and token.holds_at(now) else None
 
-    def _refresh(self) -> None:
+    def _refresh(self, after_seconds: float) -> None:
         at = self._elapsed_seconds()
-        if self._looked_at is not None and at - self._looked_at < RELOAD_SECONDS:
+        if self._looked_at is not None and at - self._looked_at < after_seconds:
             return
         try:
             status = os.stat(self.path)
