@@ -169,9 +169,12 @@ class Lane:
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends the lane after the batch at hand."""
+        """Ends the lane after the batch at hand; what waits is dropped, and read again by whoever owns it next."""
         self._stopping.set()
         self._wake.set()
+        # Room for whoever waits in `deliver`: the one agent of all lanes must not be held by one that ended.
+        while not self.deliveries.empty():
+            self.deliveries.get_nowait()
 
     # -- opening
 
@@ -283,8 +286,9 @@ class Lane:
             with suppress(TimeoutError):  # a quiet partition: its block and its beat are due
                 await asyncio.wait_for(self._wake.wait(), BEAT_SECONDS / 2)
         self._wake.clear()
-        delivery = None if self.deliveries.empty() else self.deliveries.get_nowait()
-        return delivery, self._account_reader.take()
+        # This may raise: before a delivery is taken, which would be lost with it.
+        accounts = self._account_reader.take()
+        return None if self.deliveries.empty() else self.deliveries.get_nowait(), accounts
 
     async def _take(self, accounts: list[Any], delivery: Delivery | None) -> None:
         """Makes a batch of both inputs fact and applies it."""
