@@ -21,8 +21,7 @@ from backing.launch import attach
 from schemas.ledger import rows
 from schemas.money import format_nanos
 from schemas.settings import Settings
-from schemas.topics import USAGE_RATED
-from streams.ledger import committed_consumer, read, tail
+from streams.ledger import partition_count, read, tail
 
 
 @click.group()
@@ -43,16 +42,11 @@ def tail_command(from_beginning: bool, until_end: bool, partition: int | None) -
 
 
 async def _tail(bootstrap: str, from_beginning: bool, until_end: bool, partition: int | None) -> None:
-    async with committed_consumer(bootstrap) as consumer:
-        await consumer.topics()
-        known = sorted(consumer.partitions_for_topic(USAGE_RATED) or ())
-    if partition is not None:
-        if partition not in known:
-            raise click.BadParameter(f"the ledger has {len(known)} partitions, from 0", param_hint="--partition")
-        known = [partition]
-    async with asyncio.TaskGroup() as group:
-        for one in known:
-            group.create_task(_print(bootstrap, one, from_beginning, until_end))
+    partitions = await partition_count(bootstrap)
+    if partition is not None and partition >= partitions:
+        raise click.BadParameter(f"the ledger has {partitions} partitions, from 0", param_hint="--partition")
+    chosen = range(partitions) if partition is None else [partition]
+    await asyncio.gather(*(_print(bootstrap, one, from_beginning, until_end) for one in chosen))
 
 
 async def _print(bootstrap: str, partition: int, from_beginning: bool, until_end: bool) -> None:

@@ -162,6 +162,16 @@ async def committed_consumer(bootstrap: str, **settings: Any) -> AsyncIterator[A
         await consumer.stop()
 
 
+async def partition_count(bootstrap: str) -> int:
+    """How many partitions the ledger has. Unavailable if Kafka does not answer or has no ledger."""
+    async with committed_consumer(bootstrap) as consumer:
+        first = TopicPartition(USAGE_RATED, 0)
+        # A consumer knows of the topics it reads.
+        consumer.assign([first])
+        await consumer.end_offsets([first])
+        return len(consumer.partitions_for_topic(USAGE_RATED))
+
+
 async def read(
     bootstrap: str,
     partition: int,

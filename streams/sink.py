@@ -69,8 +69,9 @@ class Sink:
             max_partition_fetch_bytes=LARGEST_BATCH_BYTES,
             # A lane that waits for ClickHouse does not poll, and keeps its partition: nobody else could do more.
             max_poll_interval_ms=_NEVER_MS,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            # The least a broker takes by default: what a killed sink's partitions wait for.
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=1_500,
         )
         self._threads = ThreadPoolExecutor(INSERTS_AT_ONCE, thread_name_prefix="sink")
         self._stopping = asyncio.Event()
