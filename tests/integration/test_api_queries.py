@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,13 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.parts import Parts
 from api.queries import Query
 from api.rows import ClickHouseRows
-from api.tokens import TokenFile, TokenReader
+from api.server import assemble
+from api.tokens import TokenFile
 from backing import launch
-from rating.book import PriceBook
 from schemas.errors import InvariantBroken, Unavailable
 from tests.deployment import settings_in
-from tests.fakes.api import FakeAccounts, FakeKafka, FakePublisher
 
 TENANT = "acme \t\\ 'ü"
 """A name that would break any query it stood in."""
@@ -82,32 +79,15 @@ VALUES ('usage.events', {partition:UInt16}, 7, {tenant:String}, 'not_json', 'no'
 
 @pytest.fixture
 async def client(clickhouse: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """The API, its rows real."""
-
-    async def never() -> None:
-        return
-
-    _, token = TokenFile(tmp_path / "tokens.json").issue(TENANT, (), None, 0)
-    rows = ClickHouseRows(clickhouse)
-    app = create_app(
-        Parts(
-            tokens=TokenReader(tmp_path / "tokens.json"),
-            publisher=FakePublisher(),
-            accounts=FakeAccounts(),
-            rows=rows,
-            kafka=FakeKafka(),
-            book=PriceBook(),
-            keep_up=never,
-            apply_catalogue=lambda catalogue, tenant, now: never(),  # type: ignore[arg-type,return-value]
-            max_future=0,
-            now=lambda: time.time_ns() // 1_000,
-        )
-    )
+    """The API's real parts, of which none but the rows is asked for anything."""
+    settings = settings_in(tmp_path)
+    _, token = TokenFile(settings.tokens_file).issue(TENANT, (), None, 0)
+    parts = assemble(settings, "127.0.0.1:1", "redis://127.0.0.1:1", clickhouse)
     headers = {"X-Service-Token": token}
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(create_app(parts))
     async with httpx.AsyncClient(transport=transport, base_url="http://tollgate", headers=headers) as client:
         yield client
-    await rows.close()
+    await parts.rows.close()
 
 
 async def everything(client: httpx.AsyncClient, path: str, limit: int) -> list[dict[str, Any]]:
