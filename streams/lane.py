@@ -60,7 +60,9 @@ BEAT_SECONDS: Final = 0.5
 
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 FENCES_BEFORE_LEAVING: Final = 20
-"""Fenced this often in a row while still assigned: the process leaves rather than fight another owner for ever."""
+FENCES_APART_SECONDS: Final = 60.0
+"""Fenced this often, each time within so many seconds, while still assigned: the process leaves rather than fight
+another owner for ever. Opening proves nothing: each of the two opens, and fences the other."""
 
 OPENS_BEFORE_SINGLE: Final = 3
 """Opened this often at one position by a fault in deciding: the batch is decided record by record."""
@@ -133,16 +135,20 @@ class Lane:
     async def run(self) -> None:
         """Opens and serves until stopped; returns only then. Raises InvariantBroken, which must end the process."""
         attempt = fences = 0
+        fenced_at = 0.0
         try:
             while not self._stopping.is_set():
                 try:
                     await self._open()
-                    attempt = fences = 0
+                    attempt = 0
                     await self._serve()
                 except Doubt as doubt:
-                    fences = fences + 1 if isinstance(doubt, Fenced) else 0
-                    if fences > FENCES_BEFORE_LEAVING:
-                        raise InvariantBroken(f"partition {self.partition} has another living owner") from doubt
+                    if isinstance(doubt, Fenced):
+                        recent = time.monotonic() - fenced_at < FENCES_APART_SECONDS
+                        attempt = fences = fences + 1 if recent else 1
+                        fenced_at = time.monotonic()
+                        if fences > FENCES_BEFORE_LEAVING:
+                            raise InvariantBroken(f"partition {self.partition} has another living owner") from doubt
                     self.around.measures.opened_again(type(doubt).__name__)
                     log.warning("partition %d: %s: opening again", self.partition, doubt)
                 except Unavailable as away:
