@@ -37,9 +37,16 @@ class Jar:
     sha256: str
 
     @property
+    def artifact(self) -> str:
+        return self.coordinate.split(":")[1]
+
+    @property
+    def version(self) -> str:
+        return self.coordinate.split(":")[2]
+
+    @property
     def file_name(self) -> str:
-        _, artifact, version = self.coordinate.split(":")
-        return f"{artifact}-{version}.jar"
+        return f"{self.artifact}-{self.version}.jar"
 
 
 def listed() -> list[Jar]:

@@ -146,7 +146,7 @@ class Kafka(Service):
             "-XX:+ExitOnOutOfMemoryError",
             f"-XX:ErrorFile={self.log.parent}/kafka-crash-%p.log",
             "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={logging}",
+            f"-Dlog4j2.configurationFile={logging.as_uri()}",
             "-cp",
             ":".join(str(jar) for jar in self._class_path()),
         ]
