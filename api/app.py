@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -31,13 +31,13 @@ def create_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        keeping_up = asyncio.ensure_future(parts.keep_up())
+        keeping_up = asyncio.create_task(parts.keep_up(), name="catalogue")
+        keeping_up.add_done_callback(application.catalogue_followed)
         try:
             yield
         finally:
             keeping_up.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping_up
+            await asyncio.gather(keeping_up, return_exceptions=True)  # how it ended is logged already
             await parts.publisher.close()
             await parts.rows.close()
             await parts.accounts.close()

@@ -11,10 +11,10 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.problems import CLIENT_CLOSED_REQUEST
+
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-ANSWERED_BY_NOBODY: Final = 499
-"""The client left before there was an answer."""
 
 
 class Measures:
@@ -70,7 +70,7 @@ class Measured:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = ANSWERED_BY_NOBODY
+        status = CLIENT_CLOSED_REQUEST
         begun = time.perf_counter()
 
         async def send_counted(message: Message) -> None:
@@ -82,6 +82,9 @@ class Measured:
         self._measures.begin()
         try:
             await self._app(scope, receive, send_counted)
+        except BaseException:
+            status = 500  # answered further out, where what we did not foresee is caught
+            raise
         finally:
             template = getattr(scope.get("route"), "path_format", "none")
             self._measures.end(template, scope["method"], status, time.perf_counter() - begun)

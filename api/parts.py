@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -16,6 +18,8 @@ from api.tokens import TokenReader
 from ingest.accept import Record
 from rating.book import PriceBook
 from schemas.catalog import Catalog
+
+log = logging.getLogger(__name__)
 
 
 class Publisher(Protocol):
@@ -38,7 +42,7 @@ class Parts:
     rows: Rows
     kafka: Kafka
     book: PriceBook
-    keep_up: Callable[[], Awaitable[None]]
+    keep_up: Callable[[], Coroutine[None, None, None]]
     """Keeps the book up to date until it is cancelled."""
     apply_catalogue: Callable[[Catalog, str, int], Awaitable[int]]
     """Catalogue, tenant, now: the version it became. Errors: Unavailable, Doubt."""
@@ -54,8 +58,18 @@ class Application:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.measures = Measures()
+        self._catalogue_is_followed = True
         self.balances = Balances(parts.accounts, parts.kafka.partitions)
-        self.readiness = Readiness(parts.kafka, parts.rows, parts.accounts, lambda: parts.book.position > 0, parts.now)
+        self.readiness = Readiness(parts.kafka, parts.rows, parts.accounts, self._has_catalogue, parts.now)
+
+    def catalogue_followed(self, ended: asyncio.Future[None]) -> None:
+        """The reading of catalogue versions ended. By itself it does so only where a version cannot be understood."""
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            log.critical("catalogue versions are no longer followed: %s", error, exc_info=error)
+            self._catalogue_is_followed = False
+
+    def _has_catalogue(self) -> bool:
+        return self.parts.book.position > 0 and self._catalogue_is_followed
 
 
 async def application_of(request: Request) -> Application:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from schemas.errors import InvariantBroken
 from streams.accounts.port import Position
 from tests.unit.api.conftest import NOW, World
 
@@ -58,6 +60,15 @@ async def test_without_a_catalogue_it_is_not_ready(world: World) -> None:
     assert (status, body["dependencies"]["catalogue"]["ready"]) == (503, False)
 
 
+async def test_a_catalogue_that_is_no_longer_followed_is_said(world: World) -> None:
+    """A version that cannot be understood ends the reading: what stands may be old."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended.set_exception(InvariantBroken("format 2"))
+    world.app.state.application.catalogue_followed(ended)
+    status, body = await ready(world)
+    assert (status, body["dependencies"]["catalogue"]["ready"]) == (503, False)
+
+
 async def test_alive_is_alive_whatever_is_away(world: World) -> None:
     """A restart would not bring a store back."""
     world.kafka.away = world.accounts.away = world.rows.away = True
@@ -101,6 +112,7 @@ async def test_a_fault_of_ours_is_a_problem_that_tells_nothing(world: World) -> 
     response = await world.client.get("/v1/events", headers=world.token())
     assert (response.status_code, response.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in response.text
+    assert 'route="/v1/events",status="500"' in (await world.client.get("/metrics")).text
 
 
 async def test_the_openapi_document_is_complete(world: World) -> None:
