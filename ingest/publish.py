@@ -17,6 +17,7 @@ first of them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -35,6 +36,8 @@ from schemas.errors import InvalidInput, Unavailable
 from schemas.event import DEFAULT_TENANT
 from schemas.ids import partition_of_key
 from schemas.limits import INPUT_RECORD_MAX_BYTES
+
+log = logging.getLogger(__name__)
 
 RECORD_OVERHEAD_BYTES: Final = 100
 """More than Kafka adds to a record and its batch."""
@@ -376,7 +379,7 @@ class Publisher:
 
 
 async def _stop(producer: AIOKafkaProducer, timeout_s: float) -> None:
-    """Stops a producer; one that can not send what it has is cut off, since aiokafka itself would wait for ever."""
+    """Stops a producer. One that can not send what it has is cut off: aiokafka itself would wait for Kafka for ever."""
     try:
         async with asyncio.timeout(timeout_s):
             await producer.stop()
@@ -384,11 +387,19 @@ async def _stop(producer: AIOKafkaProducer, timeout_s: float) -> None:
         pass
     else:
         return
-    sender = producer._sender.sender_task
-    if sender is not None:
-        sender.cancel()
-        await asyncio.wait([sender], timeout=1)
-    await producer.client.close()
+    # Private names of the pinned aiokafka; tests/integration/test_ingest_outage.py fails when they change.
+    task, client = producer._sender.sender_task, producer.client
+    if task is not None:
+        task.remove_done_callback(producer._sender._fail_all)  # it trips over a producer without transactions
+        task.cancel()
+    await client.close()
+    if client._md_update_fut is not None and not client._md_update_fut.done():
+        client._md_update_fut.set_result(False)
+    producer._message_accumulator.fail_all(ProducerClosed())
+    if task is not None:
+        await asyncio.wait([task], timeout=CLOSE_S)
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            log.debug("the producer that was cut off ended with %r", task.exception())
 
 
 def _unconfirmed(count: int, labels: Sequence[object]) -> Unavailable:

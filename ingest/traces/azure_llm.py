@@ -1,7 +1,7 @@
 """Azure's LLM inference trace of 2023 (conversation): one row a call, as `session.tokens_used`.
 
 The trace names no model: the seed gives each call one of MODELS, by weight. Its times have seven digits of fraction;
-the seventh, nearly always 0, is cut.
+the seventh, which is always 0, is cut.
 """
 
 from __future__ import annotations
