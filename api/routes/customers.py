@@ -7,22 +7,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from api import queries
-from api.answers import (
-    Balance,
-    ChargePage,
-    CreditGrant,
-    CurrencyBalance,
-    LedgerPage,
-    UsagePage,
-    charge,
-    movement,
-    usage_sum,
-)
+from api.answers import Balance, ChargePage, CreditGrant, CurrencyBalance, LedgerPage, UsagePage
 from api.auth import needs
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Id, Limit, Month, To, page_of, span_of
 from api.parts import Application, Tollgate
 from api.problems import not_found
+from api.shaping import charge, movement, usage_sum
 from api.tokens import Token
 from schemas.account import Account
 from schemas.errors import InvalidInput

@@ -9,12 +9,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter
 
 from api import queries
-from api.answers import DeadLetter, DeadLetterAnswer, DeadLetterPage, dead_letter_fields
+from api.answers import DeadLetter, DeadLetterAnswer, DeadLetterPage
 from api.auth import needs
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Id, Limit, To, page_of, span_of
 from api.parts import Tollgate
 from api.problems import not_found
+from api.shaping import dead_letter_fields
 from api.tokens import Token
 from schemas.topics import INPUTS
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request
 
 from api import queries
-from api.answers import Acceptance, EventAnswer, EventPage, Rejection, event_place, event_record
+from api.answers import Acceptance, EventAnswer, EventPage, Rejection
 from api.auth import needs
 from api.bodies import CLOUDEVENT, CLOUDEVENTS_BATCH, JSON, described_body, json_judged, read_body
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Id, Limit, To, page_of, span_of
 from api.parts import Tollgate
 from api.problems import BODY_RESPONSES, Refused, not_found
+from api.shaping import event_place, event_record
 from api.tokens import Token
 from ingest.accept import Record, accept, split_batch
 from schemas.errors import InvalidInput
