@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any, Final
@@ -20,6 +20,9 @@ from backing.state import SERVICES
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.settings import Settings
 from schemas.topics import INPUTS, RATING_GROUP
+
+Positions = Mapping[tuple[str, int], int]
+"""By topic and partition, the offset below which every record is decided."""
 
 PROCESSES_FILE: Final = "processes.json"
 _LAG_TIMEOUT_S: Final = 10
@@ -59,14 +62,17 @@ class Status(msgspec.Struct, frozen=True):
     lag: list[Lag]
 
 
-def status(settings: Settings) -> Status:
-    """Everything at once. A service that does not answer is not ready; it is no error."""
+def status(settings: Settings, decided: Callable[[str], Positions] | None = None) -> Status:
+    """Everything at once. A service that does not answer is not ready; it is no error.
+
+    `decided` asks the ledger of the Kafka at a bootstrap address for the positions that `lag` speaks of.
+    """
     found = services(settings)
     kafka = found["kafka"]
     behind: list[Lag] = []
     if kafka.ready and kafka.url is not None:
         try:
-            behind = lag(kafka.url)
+            behind = lag(kafka.url, decided(kafka.url) if decided is not None else None)
         except Unavailable:
             # It answered a moment ago: whoever watches sees it not ready the next time.
             found["kafka"] = msgspec.structs.replace(kafka, ready=False)
@@ -114,7 +120,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def lag(bootstrap: str, decided: Mapping[tuple[str, int], int] | None = None) -> list[Lag]:
+def lag(bootstrap: str, decided: Positions | None = None) -> list[Lag]:
     """How far each input partition is behind, in order of topic and partition.
 
     `decided` gives the next position to decide, as the ledger has it; what it lacks is taken from the offsets
@@ -123,7 +129,7 @@ def lag(bootstrap: str, decided: Mapping[tuple[str, int], int] | None = None) ->
     return probe.complete(_lag(bootstrap, decided or {}, time.time()))
 
 
-async def _lag(bootstrap: str, decided: Mapping[tuple[str, int], int], now_s: float) -> list[Lag]:
+async def _lag(bootstrap: str, decided: Positions, now_s: float) -> list[Lag]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
@@ -156,6 +162,10 @@ async def _lag(bootstrap: str, decided: Mapping[tuple[str, int], int], now_s: fl
                 positions[partition] = max(begins[partition], noted if noted is not None else 0)
             behind = [partition for partition in partitions if positions[partition] < ends[partition]]
             oldest = await _oldest_times_ms(consumer, {partition: positions[partition] for partition in behind})
+            for partition in behind:
+                if partition not in oldest:
+                    # Nothing came: what is left may be markers of transactions, which nobody decides about.
+                    positions[partition] = await consumer.position(partition)
     except (KafkaError, OSError, TimeoutError) as error:
         raise Unavailable(f"Kafka at {bootstrap}: {str(error) or type(error).__name__}") from None
     finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import click
 import msgspec
 
 from schemas.settings import Settings
+from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
 
 _PLAIN = msgspec.json.Encoder(decimal_format="number")
 
@@ -49,7 +51,7 @@ def status(as_json: bool) -> None:
     from backing.status import Status
     from backing.status import status as ask
 
-    found: Status = ask(Settings.from_environment())
+    found: Status = ask(Settings.from_environment(), _decided)
     if as_json:
         click.echo(_PLAIN.encode(found))
         return
@@ -61,6 +63,21 @@ def status(as_json: bool) -> None:
     for behind in found.lag:
         waited = f", {behind.seconds} s" if behind.seconds is not None else ""
         click.echo(f"{behind.topic}[{behind.partition}]: {behind.events} events behind{waited}")
+
+
+def _decided(bootstrap: str) -> dict[tuple[str, int], int]:
+    """The input positions that the ledger's last records name, 0 where a partition has none yet."""
+    from streams.ledger import partition_count, tail
+
+    async def ask() -> dict[tuple[str, int], int]:
+        tails = await asyncio.gather(*(tail(bootstrap, each) for each in range(await partition_count(bootstrap))))
+        found: dict[tuple[str, int], int] = {}
+        for partition, end in enumerate(tails):
+            found[USAGE_EVENTS, partition] = end.last.usage_next if end.last is not None else 0
+            found[ACCOUNT_EVENTS, partition] = end.last.account_next if end.last is not None else 0
+        return found
+
+    return asyncio.run(ask())
 
 
 def _pid(pid: int | None) -> str:

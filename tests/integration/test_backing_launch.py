@@ -17,10 +17,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from redis import Redis as RedisClient
 
-from backing import launch, process, state
+from backing import launch, process, state, status
 from backing.native import ClickHouse, Kafka, Redis
 from schemas.settings import Settings
-from schemas.topics import USAGE_EVENTS
+from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
 from tests.deployment import Tollgate, settings_in, until
 
 SERVICES: dict[str, type[Kafka | Redis | ClickHouse]] = {"kafka": Kafka, "redis": Redis, "clickhouse": ClickHouse}
@@ -108,6 +108,29 @@ def test_lag_counts_what_is_not_decided(deployment: Tollgate) -> None:
     after = behind()
     assert after["events"] == before + 1
     assert after["seconds"] >= 0
+
+
+def test_what_is_left_of_a_transaction_is_no_lag(deployment: Tollgate) -> None:
+    """The marker that ends a producer's transaction is behind the last record, and waits for nobody."""
+    bootstrap = _status(deployment)["services"]["kafka"]["url"]
+
+    async def send(topic: str) -> int:
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="marker")
+        await producer.start()
+        try:
+            async with producer.transaction():
+                sent = await producer.send_and_wait(topic, b"{}", partition=0)
+            return int(sent.offset)
+        finally:
+            await producer.stop()
+
+    offset = asyncio.run(send(ACCOUNT_EVENTS))
+    (behind,) = [
+        lag
+        for lag in status.lag(bootstrap, {(ACCOUNT_EVENTS, 0): offset + 1})
+        if (lag.topic, lag.partition) == (ACCOUNT_EVENTS, 0)
+    ]
+    assert (behind.events, behind.seconds) == (0, None)
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
