@@ -67,7 +67,7 @@ class Sink:
 class Engine:
     """The engine on `folder`, started on construction. One process at a time has it."""
 
-    def __init__(self, folder: Path, threads: int, lock_timeout_s: float = 10.0) -> None:
+    def __init__(self, folder: Path, threads: int, lock_timeout_s: float = 5.0) -> None:
         folder = folder.resolve()
         if "?" in str(folder) or "&" in str(folder):
             raise InvalidInput("bad_path", f"chDB cannot have a data directory with '?' or '&' in its path: {folder}")
