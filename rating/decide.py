@@ -21,7 +21,7 @@ from rating.book import PriceBook
 from rating.claims import CLAIMING, Claim, claims
 from rating.effects import EFFECTS, Posting, expired, payment_identity
 from rating.tariff import Tariff, Tariffs
-from rating.wallet import burn_first, charge, check_balance, settle_currency
+from rating.wallet import burn_first, charge, check_balance, check_debt, settle_currency
 from schemas.account import Account, counter_key, new_account
 from schemas.errors import InvalidInput
 from schemas.event import ACCOUNT_TYPES, Event, Peek
@@ -361,13 +361,16 @@ class _Chunk:
             quantities.append(quantity if -_WIRE_INT <= quantity < _WIRE_INT else pack_int(quantity))
             amounts.append(amount)
             total += amount
+        found = account.balance
+        if not (-AMOUNT_MAX_NANOS <= total <= AMOUNT_MAX_NANOS >= found - total >= -AMOUNT_MAX_NANOS):
+            check_balance(-total)
+            check_balance(found - total)
+        if account.grants:
+            check_debt(account, total)
         if account.currency != tariff.currency:
             settle_currency(account, tariff.currency)
-        found = account.balance
+        # From here on nothing raises.
         if total:
-            if not -AMOUNT_MAX_NANOS <= found - total <= AMOUNT_MAX_NANOS:
-                check_balance(found - total)
-            # From here on nothing raises.
             if account.grants:
                 burnt = burn_first(account, total)
                 if burnt is None:

@@ -24,6 +24,13 @@ def check_balance(balance: int) -> None:
         raise InvalidInput("amount_overflow", f"the balance would be {balance} nanos, beyond its bounds")
 
 
+def check_debt(account: Account, total: int) -> None:
+    """InvalidInput `amount_overflow` for a charge whose debt no wallet could hold once all its credits are gone: when
+    they expire, the balance is what is left, and an expiry cannot be refused."""
+    if total + _debt(account) > AMOUNT_MAX_NANOS:
+        raise InvalidInput("amount_overflow", f"a charge of {total} nanos would make the debt larger than its bounds")
+
+
 def burn_first(account: Account, total: int) -> Burnt | None:
     """As `charge`, where the first credit pays for all of it, as it mostly does; else None, and nothing is done."""
     first = account.grants[0]
