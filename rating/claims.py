@@ -8,9 +8,13 @@ remembered for ever and costs no store in the path.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schemas.event import Event
+
+
+INVOICE_PAYMENT: Final = "invoice_payment"
+"""Claimed beside the payment by one that pays an invoice: its refund takes nothing from the wallet it never came to."""
 
 
 class Claim(NamedTuple):
@@ -27,11 +31,14 @@ def claims(event: Event) -> tuple[Claim, ...]:
     if naming is None:
         return ()
     data = event.data
-    return tuple(
+    made = tuple(
         _claim(event, kind, str(data[field]), *(str(data.get(name)) for name in content))
         for kind, field, content in naming
         if data.get(field) is not None
     )
+    if event.type == "payment.completed" and data.get("invoice_id") is not None:
+        made += (_claim(event, INVOICE_PAYMENT, data["payment_id"]),)
+    return made
 
 
 def claim_identity(tenant: str, customer: str, kind: str, name: str) -> bytes:

@@ -19,7 +19,7 @@ import msgspec
 
 from rating.book import PriceBook
 from rating.claims import CLAIMING, Claim, claims
-from rating.effects import EFFECTS, Posting, expired, payment_identity
+from rating.effects import EFFECTS, Posting, expired, invoice_payment_identity, payment_identity
 from rating.tariff import Tariff, Tariffs
 from rating.wallet import burn_first, charge, check_balance, check_debt, settle_currency
 from schemas.account import Account, counter_key, new_account
@@ -116,7 +116,7 @@ def identities_named(event: Event) -> list[bytes]:
     if event.type in CLAIMING:
         named.extend(claim.identity for claim in claims(event))
     if event.type == "payment.refunded":
-        named.append(payment_identity(event))
+        named += [payment_identity(event), invoice_payment_identity(event)]
     return named
 
 

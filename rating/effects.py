@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from rating.claims import claim_identity
+from rating.claims import INVOICE_PAYMENT, claim_identity
 from rating.wallet import Burnt, check_balance, credit, expire, settle_currency, take_back
 from schemas.account import PAID, PROMOTIONAL, Account, Grant
 from schemas.errors import InvalidInput
@@ -61,10 +61,12 @@ def payment_completed(account: Account, event: Event, booked: Mapping[bytes, byt
 
 
 def payment_refunded(account: Account, event: Event, booked: Mapping[bytes, bytes]) -> list[Posting]:
-    """payment.refunded: takes back what a known payment brought."""
+    """payment.refunded: takes back what a known payment brought to the wallet."""
     payment_id = event.data["payment_id"]
     if payment_identity(event) not in booked:
         raise InvalidInput("unknown_payment", f"payment {payment_id!r} is not known here", "/data/payment_id")
+    if invoice_payment_identity(event) in booked:
+        return []
     amount: int = event.data["amount"]
     check_balance(account.balance - amount)
     burnt = take_back(account, amount, payment_id)
@@ -106,6 +108,11 @@ def expired(account: Account, now: int) -> list[Posting]:
 def payment_identity(event: Event) -> bytes:
     """Under which the payment that a refund is about was booked."""
     return claim_identity(event.tenant, event.customer, "payment", event.data["payment_id"])
+
+
+def invoice_payment_identity(event: Event) -> bytes:
+    """What stands beside it if that payment paid an invoice."""
+    return claim_identity(event.tenant, event.customer, INVOICE_PAYMENT, event.data["payment_id"])
 
 
 def _credited(account: Account, grant: Grant, currency: str, kind: PostingKind) -> list[Posting]:
