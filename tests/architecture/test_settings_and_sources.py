@@ -80,13 +80,14 @@ def test_a_broker_in_memory_is_in_unit_tests_alone() -> None:
     for module in files_of_tests():
         if module.startswith(allowed):
             continue
-        imported = {
-            node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
+        fakes = {
+            alias.name
             for node in ast.walk(tree(module))
-            if isinstance(node, ast.Import | ast.ImportFrom)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.fakes")
             for alias in node.names
+            if alias.name.startswith("Fake")
         }
-        assert not [name for name in imported if name.startswith("tests.fakes")], module
+        assert not fakes, module
     for module in modules():
         assert "tests" not in {
             (node.module or "").split(".")[0] for node in ast.walk(tree(module)) if isinstance(node, ast.ImportFrom)
