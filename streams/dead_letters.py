@@ -1,4 +1,4 @@
-"""Dead letters as rows of `tollgate.dead_letter_records`: records of usage.dlq and account.dlq in, columns out. Pure.
+"""Dead letters as rows of `tollgate.dead_letter_records`: records of usage.dlq and account.dlq in, a block out. Pure.
 
 A dead letter's headers say where it came from and why. One without them, which no worker of ours wrote, is shown all
 the same, at its own place in the dead letter topic: nothing may hide here.
@@ -9,49 +9,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from streams.native import block, int64s, octets, texts
+
 TABLE: Final = "tollgate.dead_letter_records"
 
+_PLACE: Final = frozenset({"topic", "partition", "offset"})
 _TEXTS: Final = ("tenant", "customer", "source", "event_id", "event_type", "reason", "detail")
-_NAMES: Final = ("topic", "partition", "offset", "seq", *_TEXTS, "key", "original", "received_at", "dlq_offset")
-_TYPES: Final = (
-    "String",
-    "UInt16",
-    "Int64",
-    "Int64",
-    *("String" for _ in _TEXTS),
-    "String",
-    "String",
-    "Int64",
-    "Int64",
-)
-
-Columns = tuple[str, Sequence[str], Sequence[str], list[list[Any]]]
 
 
-def dead_letter_columns(records: Sequence[Any]) -> Columns:
-    """Table, names, types and columns of consumer records. Times are microseconds, originals the bytes themselves."""
-    rows = [_row(record) for record in records]
-    return TABLE, _NAMES, _TYPES, [list(column) for column in zip(*rows, strict=True)]
-
-
-def _row(record: Any) -> list[Any]:
-    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
-    place: list[Any] = [record.topic, record.partition, record.offset]
-    if {"topic", "partition", "offset"} <= headers.keys():
-        numbers = headers["partition"], headers["offset"]
-        if all(number.isascii() and number.isdigit() for number in numbers):
-            place = [headers["topic"], int(numbers[0]), int(numbers[1])]
-    received_at = headers.get("received_at", "")
-    return [
-        *place,
-        _number(headers.get("seq", ""), -1),
-        *(headers.get(name, "") for name in _TEXTS),
-        record.key or b"",
-        record.value or b"",
-        _number(received_at, record.timestamp * 1_000),
-        record.offset,
+def encode(records: Sequence[Any]) -> bytes:
+    """Consumer records as one block. Times are microseconds, originals the bytes themselves."""
+    headers = [{name: value.decode("utf-8", "replace") for name, value in record.headers} for record in records]
+    places = [_place(record, said) for record, said in zip(records, headers, strict=True)]
+    received = [
+        _number(said.get("received_at", ""), record.timestamp * 1_000)
+        for record, said in zip(records, headers, strict=True)
     ]
+    columns = [
+        ("topic", "String", texts([topic for topic, _, _ in places])),
+        ("partition", "Int64", int64s(partition for _, partition, _ in places)),
+        ("offset", "Int64", int64s(offset for _, _, offset in places)),
+        ("seq", "Int64", int64s(_number(said.get("seq", ""), -1) for said in headers)),
+        *((name, "String", texts([said.get(name, "") for said in headers])) for name in _TEXTS),
+        ("key", "String", octets([record.key or b"" for record in records])),
+        ("original", "String", octets([record.value or b"" for record in records])),
+        ("received_at", "DateTime64(6, 'UTC')", int64s(received)),
+        ("dlq_offset", "Int64", int64s(record.offset for record in records)),
+    ]
+    return block(len(records), columns)
+
+
+def _place(record: Any, said: dict[str, str]) -> tuple[str, int, int]:
+    if said.keys() >= _PLACE:
+        partition, offset = _number(said["partition"], -1), _number(said["offset"], -1)
+        if 0 <= partition < 1 << 16 and offset >= 0:
+            return said["topic"], partition, offset
+    return record.topic, record.partition, record.offset
 
 
 def _number(text: str, otherwise: int) -> int:
-    return int(text) if text.isascii() and text.isdigit() else otherwise
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else otherwise

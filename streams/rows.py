@@ -32,7 +32,7 @@ _LAST_BLOCK: Final = (
     "SELECT count(), min(seq), max(seq), max(ledger_offset), groupUniqArray(toString(ledger_id)) "  # noqa: S608
     f"FROM {TABLE} WHERE partition = {{partition:UInt16}} AND block_seq = {{block_seq:Int64}}"
 )
-_INSERT_SETTINGS: Final = {"async_insert": 0}
+_INSERT_SETTINGS: Final[dict[str, Any]] = {"async_insert": 0}
 """The answer has to mean "written"."""
 
 
@@ -98,27 +98,12 @@ class ClickHouseRows:
 
     def insert(self, block: Block, token: str) -> None:
         """As the port says."""
-        try:
-            self._client.raw_insert(
-                TABLE,
-                insert_block=block.data,
-                fmt="Native",
-                settings={**_INSERT_SETTINGS, "insert_deduplication_token": token},
-            )
-        except ClickHouseError as error:
-            raise translated(error) from error
+        self.insert_into(TABLE, block.data, {"insert_deduplication_token": token})
 
-    def insert_columns(self, table: str, names: Sequence[str], types: Sequence[str], columns: Sequence[Any]) -> None:
-        """Inserts a few rows into another table, given by columns."""
+    def insert_into(self, table: str, data: bytes, settings: dict[str, Any]) -> None:
+        """Inserts a block in the Native format."""
         try:
-            self._client.insert(
-                table,
-                columns,
-                column_names=names,
-                column_type_names=types,
-                column_oriented=True,
-                settings=_INSERT_SETTINGS,
-            )
+            self._client.raw_insert(table, insert_block=data, fmt="Native", settings=_INSERT_SETTINGS | settings)
         except ClickHouseError as error:
             raise translated(error) from error
 

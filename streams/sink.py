@@ -28,8 +28,8 @@ from schemas.errors import InvariantBroken, Unavailable
 from schemas.ledger import LedgerRecord
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
+from streams import dead_letters
 from streams.blocks import Gathering, encode
-from streams.dead_letters import dead_letter_columns
 from streams.ledger import LedgerReader
 from streams.rows import ClickHouseRows, Standing, Superseded, put
 
@@ -296,7 +296,8 @@ class DeadLetterLane:
                     )
                     records = found.get(self._place, ())
                 if records:
-                    await self._sink.in_thread(partial(self._sink.rows.insert_columns, *dead_letter_columns(records)))
+                    insert = partial(self._sink.rows.insert_into, dead_letters.TABLE, dead_letters.encode(records), {})
+                    await self._sink.in_thread(insert)
                     await self._sink.commit(self._place, records[-1].offset + 1)
                     records, attempt = (), 0
             except (Unavailable, KafkaError) as error:
