@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from schemas.event import Event
 
-
 INVOICE_PAYMENT: Final = "invoice_payment"
 """Claimed beside the payment by one that pays an invoice: its refund takes nothing from the wallet it never came to."""
 
