@@ -21,12 +21,12 @@ from rating.book import PriceBook
 from rating.claims import CLAIMING, Claim, claims
 from rating.effects import EFFECTS, Posting, expired, invoice_payment_identity, payment_identity
 from rating.tariff import Tariff, Tariffs
-from rating.wallet import burn_first, charge, check_balance, check_debt, settle_currency
-from schemas.account import Account, counter_key, new_account
+from rating.wallet import Burnt, burn_first, charge, check_balance, check_debt, check_room, settle_currency
+from schemas.account import Account, counter_key, new_account, pack_account
 from schemas.errors import InvalidInput
 from schemas.event import ACCOUNT_TYPES, Event, Peek
-from schemas.ledger import BELOW_ZERO, HOLD_NOT_OPEN, LATE, Entries, PostingKind
-from schemas.limits import AMOUNT_MAX_NANOS, DETAIL_MAX_CHARACTERS, ID_MAX_CHARACTERS
+from schemas.ledger import BELOW_ZERO, FINGERPRINT_BYTES, HOLD_NOT_OPEN, LATE, Entries, PostingKind, Rate
+from schemas.limits import AMOUNT_MAX_NANOS, DETAIL_MAX_CHARACTERS, ID_MAX_CHARACTERS, LEDGER_CHUNK_MAX_BYTES
 from schemas.money import decimal_text, pack_int
 from schemas.outcome import Outcome, books_identity
 from schemas.period import Period, month_of, month_start
@@ -42,6 +42,15 @@ UNSUPPORTED = frozenset({"device.heartbeat", "usage.corrected"})
 
 _WIRE_INT = _PLAIN_QUANTITY = 2**63
 _CHARGE = int(PostingKind.CHARGE)
+
+# Bytes in an encoded record, from above. The names of an entry weigh no more than in the event they were read from, but
+# for the customer's, which may stand there once and in the entry twice.
+_UTF8 = 4
+_ENTRY_BYTES = 200
+_CHARGE_BYTES = 24
+_WIDE_BYTES = 40
+_POSTING_BYTES = 100
+_COUNTER_BYTES = 80
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -128,12 +137,15 @@ def decide(
     book: PriceBook,
     position: int,
 ) -> Decision:
-    """Decides a chunk in its order under the catalogues of `position`.
+    """Decides a chunk in its order under the catalogues of `position`: as many records as fit a ledger record, at least
+    one; `len(decision.entries.offset)` says how many.
 
     `judged[i]` and the account key `keys[i]` (of no meaning for an Unreadable) belong to `received[i]`.
     """
     chunk = _Chunk(len(received), standing, book, position)
     for index, event in enumerate(judged):
+        if not chunk.has_room(index, received[index], keys[index]):
+            return chunk.finish(received[:index], judged[:index])
         if isinstance(event, Unreadable):
             chunk.dead_letter(index, event.refusal)
             continue
@@ -149,6 +161,22 @@ def internal_failure(received: Received, judged: Judged, detail: str) -> Decisio
     chunk = _Chunk(1, Standing({}, {}, {}), PriceBook(), 0)
     chunk.dead_letter(0, InvalidInput("internal_error", detail))
     return chunk.finish([received], [judged])
+
+
+def _rate_bytes(rate: Rate) -> int:
+    names = len(rate.meter) + len(rate.price_id) + len(rate.unit_amount)
+    return 40 + _UTF8 * (names + sum(len(name) + len(text) + 2 for name, text in rate.dimensions))
+
+
+def _burnt_bytes(burnt: Burnt) -> int:
+    return 8 + sum(14 + _UTF8 * len(credit_id) for credit_id, _ in burnt) if burnt else 0
+
+
+def _account_bytes(account: Account | None, key: str) -> int:
+    """An account's values after and their key, but for what the event itself adds to them."""
+    if account is None or not (account.grants or account.counters):
+        return 64 + 2 * _UTF8 * len(key) + (_UTF8 * len(account.plan) if account is not None else 0)
+    return 16 + _UTF8 * len(key) + len(pack_account(account))
 
 
 class _Chunk:
@@ -170,6 +198,23 @@ class _Chunk:
         self.charged = 0
         """Charges in the columns that stand; what a refused event left beyond is cut off."""
         self.month = Period(0, 0)
+        self.weight = 0
+        """Bytes of the record from above, but for its charges."""
+        self.weighed_rates = 0
+
+    def has_room(self, index: int, record: Received, key: str) -> bool:
+        """Whether the record's entry still fits; the first one always does."""
+        rates = self.entries.rates
+        if len(rates) > self.weighed_rates:
+            self.weight += sum(map(_rate_bytes, rates[self.weighed_rates :]))
+            self.weighed_rates = len(rates)
+        weight = self.weight + _ENTRY_BYTES + _UTF8 * len(key) + len(record.value or b"")
+        if key not in self.decision.touched:
+            weight += _account_bytes(self.accounts.get(key), key)
+        if index and weight + _CHARGE_BYTES * self.charged > LEDGER_CHUNK_MAX_BYTES:
+            return False
+        self.weight = weight
+        return True
 
     def one(self, index: int, record: Received, event: Event, key: str) -> None:
         """Decides one event. Raises InvalidInput, before anything is changed, for what becomes a dead letter."""
@@ -237,6 +282,7 @@ class _Chunk:
         """One wallet posting of an entry."""
         entries = self.entries
         at = len(entries.posting_kind)
+        self.weight += _POSTING_BYTES + _UTF8 * len(posting.cause) + _burnt_bytes(posting.burnt)
         if posting.cause:
             entries.posting_cause[at] = posting.cause
         if posting.burnt:
@@ -250,6 +296,9 @@ class _Chunk:
     def finish(self, received: Sequence[Received], judged: Sequence[Judged]) -> Decision:
         """Copies what is the same for every outcome."""
         entries = self.entries
+        count = len(received)
+        for column in (entries.outcome, entries.fingerprints, entries.charges, entries.postings):
+            del column[count:]
         entries.input = [record.input for record in received]
         entries.offset = [record.offset for record in received]
         entries.received_at = [record.received_at for record in received]
@@ -298,6 +347,7 @@ class _Chunk:
             self.decision.identities.append(claim.identity)
             self.decision.contents.append(claim.content)
             fingerprint += claim.identity + claim.content
+            self.weight += FINGERPRINT_BYTES
         entries.fingerprints[index] = fingerprint
 
     def _tariff(self, event: Event, account: Account) -> Tariff | None:
@@ -347,6 +397,10 @@ class _Chunk:
                 counter = counter_key(price.id, month_start(occurred_at))
                 before = account.counted(counter)
                 after = quantity if before is None else before + quantity
+                self.weight += _COUNTER_BYTES
+                if before is None:
+                    check_room(account, counter)
+                    self.weight += _UTF8 * len(counter)
                 amount = price.charge_after(before, after)
                 if counted is None:
                     counted = []
@@ -358,7 +412,7 @@ class _Chunk:
                 if not quantity and not amount:
                     continue
             rates.append(line.rate)
-            quantities.append(quantity if -_WIRE_INT <= quantity < _WIRE_INT else pack_int(quantity))
+            quantities.append(quantity if -_WIRE_INT <= quantity < _WIRE_INT else self._wide(quantity))
             amounts.append(amount)
             total += amount
         found = account.balance
@@ -378,6 +432,7 @@ class _Chunk:
                     burnt = charge(account, total, list(zip(meters, amounts[first:], strict=True)))
                 if burnt:
                     entries.burnt[len(entries.posting_kind)] = burnt
+                    self.weight += _burnt_bytes(burnt)
             else:
                 account.balance = found - total
             entries.posting_kind.append(_CHARGE)
@@ -391,6 +446,10 @@ class _Chunk:
         self.charged = len(rates)
         entries.charges[index] = self.charged - first
         self._flag(index, record, event, total > 0 and (account.balance < 0 or found < 0))
+
+    def _wide(self, quantity: int) -> int | str:
+        self.weight += _WIDE_BYTES
+        return pack_int(quantity)
 
     def _flag(self, index: int, record: Received, event: Event, below_zero: bool) -> None:
         """What is worth a second look, and the upstream cost that is kept and never charged."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from rating.claims import INVOICE_PAYMENT, claim_identity
-from rating.wallet import Burnt, check_balance, credit, expire, settle_currency, take_back
+from rating.wallet import Burnt, check_balance, check_room_for, credit, expire, settle_currency, take_back
 from schemas.account import PAID, PROMOTIONAL, Account, Grant
 from schemas.errors import InvalidInput
 from schemas.event import Event
@@ -117,6 +117,7 @@ def invoice_payment_identity(event: Event) -> bytes:
 
 def _credited(account: Account, grant: Grant, currency: str, kind: PostingKind) -> list[Posting]:
     check_balance(account.balance + grant.amount)
+    check_room_for(account, grant)
     settle_currency(account, currency)
     cause, amount = grant.credit_id, grant.amount
     credit(account, grant)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
+from typing import Final
 
-from schemas.account import Account, Grant
+from schemas.account import Account, Grant, pack_account, pack_grant
 from schemas.errors import InvalidInput
-from schemas.limits import AMOUNT_MAX_NANOS
+from schemas.limits import ACCOUNT_MAX_BYTES, AMOUNT_MAX_NANOS
 
 Burnt = list[tuple[str, int]]
+
+COUNTERS_SURE: Final = 16
+"""So many counters need no look at what an account weighs."""
 
 
 def check_balance(balance: int) -> None:
@@ -29,6 +33,25 @@ def check_debt(account: Account, total: int) -> None:
     they expire, the balance is what is left, and an expiry cannot be refused."""
     if total + _debt(account) > AMOUNT_MAX_NANOS:
         raise InvalidInput("amount_overflow", f"a charge of {total} nanos would make the debt larger than its bounds")
+
+
+def check_room(account: Account, counter: str) -> None:
+    """InvalidInput `out_of_range` where an account cannot count under one more key."""
+    if len(account.counters) >= COUNTERS_SURE and len(pack_account(account)) + len(counter) > ACCOUNT_MAX_BYTES:
+        raise _no_room("counter", counter)
+
+
+def check_room_for(account: Account, grant: Grant) -> None:
+    """InvalidInput `out_of_range` where an account cannot hold one more credit."""
+    if len(pack_account(account)) + len(pack_grant(grant)) > ACCOUNT_MAX_BYTES:
+        raise _no_room("credit", grant.credit_id)
+
+
+def _no_room(what: str, name: str) -> InvalidInput:
+    return InvalidInput(
+        "out_of_range",
+        f"the account's values would be larger than {ACCOUNT_MAX_BYTES} bytes with one more {what}, {name!r}",
+    )
 
 
 def burn_first(account: Account, total: int) -> Burnt | None:

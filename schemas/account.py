@@ -82,5 +82,5 @@ def new_account(tenant: str, customer: str) -> Account:
     return Account(ACCOUNT_FORMAT, tenant, customer, "", 0, [], {}, "")
 
 
-pack_account = msgspec.msgpack.Encoder().encode
+pack_account = pack_grant = msgspec.msgpack.Encoder().encode
 unpack_account = msgspec.msgpack.Decoder(Account).decode

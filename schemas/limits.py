@@ -40,8 +40,12 @@ DEAD_LETTER_RECORD_MAX_BYTES: Final = 5 * 1024 * 1024
 LEDGER_RECORD_MAX_BYTES: Final = 900_000
 """A ledger record, encoded and not compressed; a decided batch has as many records as it needs."""
 
-LEDGER_CHUNK_TARGET_BYTES: Final = 400_000
-"""A chunk of a batch is closed when its events and accounts reach this; what rating adds fits the rest."""
+LEDGER_CHUNK_MAX_BYTES: Final = 700_000
+"""A chunk of a batch ends before the event with which its record, estimated from above, would be larger."""
+
+ACCOUNT_MAX_BYTES: Final = 100_000
+"""An account's packed values: a credit or a counter that would make them larger is refused. They travel whole in every
+ledger record that changes them."""
 
 BLOCK_MAX_ENTRIES: Final = 20_000
 """The sink's block closes at this many entries..."""
@@ -58,6 +62,6 @@ BATCH_MAX_ENTRIES: Final = 1_000
 BODY_MAX_BYTES: Final = 8 * 1024 * 1024
 """An HTTP body; more is 413."""
 
-assert EVENT_MAX_BYTES < LEDGER_CHUNK_TARGET_BYTES < LEDGER_RECORD_MAX_BYTES
+assert EVENT_MAX_BYTES + ACCOUNT_MAX_BYTES < LEDGER_CHUNK_MAX_BYTES < LEDGER_RECORD_MAX_BYTES
 assert EVENT_MAX_BYTES < INPUT_RECORD_MAX_BYTES < DEAD_LETTER_RECORD_MAX_BYTES
 assert EVENT_MAX_BYTES < BODY_MAX_BYTES

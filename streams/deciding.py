@@ -23,10 +23,10 @@ from rating.decide import (
     internal_failure,
 )
 from schemas.account import Account, account_key, pack_account, unpack_account
-from schemas.errors import InvalidInput
+from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import decode, peek
 from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, LedgerRecord, RecordKind, encode_record
-from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, LEDGER_CHUNK_TARGET_BYTES
+from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES
 from schemas.topics import DEAD_LETTERS
 from streams.transaction import Message
 
@@ -35,9 +35,6 @@ NAMING: Final = frozenset({"payment.refunded"})
 
 CHUNK_MAX_RECORDS: Final = 1_250
 """Records decided in one go: some 25 ms, after which heartbeats and other lanes get their turn."""
-
-ACCOUNT_TYPICAL_BYTES: Final = 200
-"""What an account's values after are taken to weigh, until it was packed once."""
 
 
 @dataclass(slots=True)
@@ -112,12 +109,13 @@ def decide_batch(
 ) -> Iterator[Decided]:
     """Decides a batch chunk by chunk, moving `place` on. Between two chunks the caller may let others run."""
     start = 0
-    sizes = _Sizes()
     while start < len(named.received):
-        stop = sizes.chunk_end(named, start)
-        received, judged = named.received[start:stop], named.judged[start:stop]
-        decision = decide(received, judged, named.keys[start:stop], standing, book, position)
-        yield _form(decision, received, position, place, now(), sizes)
+        stop = start + CHUNK_MAX_RECORDS
+        decision = decide(
+            named.received[start:stop], named.judged[start:stop], named.keys[start:stop], standing, book, position
+        )
+        stop = start + len(decision.entries.offset)
+        yield _form(decision, named.received[start:stop], position, place, now())
         start = stop
 
 
@@ -127,17 +125,18 @@ def decide_singly(
     """As `decide_batch`, one record at a time: whoever makes deciding itself fail becomes a dead letter
     `internal_error`.
 
-    For the batch that failed again and again. What a failed decision may have half changed is its event's own account;
-    `standing` is therefore handed in fresh by the caller, and the account is read again through `restore`."""
-    sizes = _Sizes()
+    For the batch that failed again and again. What a failed decision may have changed, its event's own account and what
+    it booked, is put back."""
     for received, judged, key in zip(named.received, named.judged, named.keys, strict=True):
         restore = _snapshot(standing, key)
         try:
             decision = decide([received], [judged], [key], standing, book, position)
+            decided = _form(decision, [received], position, place, now())
         except Exception as error:  # noqa: BLE001 - the point of it: any fault of ours costs the one record alone
             restore()
             decision = internal_failure(received, judged, f"deciding failed: {type(error).__name__}: {error}")
-        yield _form(decision, [received], position, place, now(), sizes)
+            decided = _form(decision, [received], position, place, now())
+        yield decided
 
 
 def block_end(place: Place, position: int, now: int) -> LedgerRecord:
@@ -164,78 +163,59 @@ def block_end(place: Place, position: int, now: int) -> LedgerRecord:
 
 def block_is_due(place: Place, now: int) -> bool:
     """Whether the open block is to be closed."""
-    return place.block_entries >= BLOCK_MAX_ENTRIES or (
-        place.block_entries > 0 and now - place.block_opened_at >= BLOCK_MAX_AGE_MICROSECONDS
-    )
+    return _is_due(place.block_entries, place.block_opened_at, now)
 
 
-class _Sizes:
-    """Estimates what a record will weigh, so that a chunk ends before its bound."""
-
-    def __init__(self) -> None:
-        self.accounts: dict[str, int] = {}
-
-    def chunk_end(self, named: Named, start: int) -> int:
-        """Where the chunk that begins at `start` ends."""
-        weight = 0
-        seen: set[str] = set()
-        stop = min(start + CHUNK_MAX_RECORDS, len(named.received))
-        for index in range(start, stop):
-            weight += len(named.received[index].value or b"")
-            key = named.keys[index]
-            if key not in seen:
-                seen.add(key)
-                weight += self.accounts.get(key, ACCOUNT_TYPICAL_BYTES)
-            if weight > LEDGER_CHUNK_TARGET_BYTES and index > start:
-                return index
-        return stop
+def _is_due(entries: int, opened_at: int, now: int) -> bool:
+    return entries >= BLOCK_MAX_ENTRIES or (entries > 0 and now - opened_at >= BLOCK_MAX_AGE_MICROSECONDS)
 
 
-def _form(
-    decision: Decision, received: Sequence[Received], position: int, place: Place, now: int, sizes: _Sizes
-) -> Decided:
-    accounts: dict[str, bytes] = {}
-    for key, account in decision.touched.items():
-        packed = accounts[key] = pack_account(account)
-        sizes.accounts[key] = len(packed)
-    first_seq = place.seq
-    if place.block_entries == 0:
-        place.block_opened_at = now
-    place.seq += len(received)
+def _form(decision: Decision, received: Sequence[Received], position: int, place: Place, now: int) -> Decided:
+    """The record of a decision; `place` moves on only when that is made. OverflowError if it is too large."""
+    first_seq, next_seq = place.seq, place.seq + len(received)
+    opened_at = place.block_opened_at if place.block_entries else now
+    usage_next, account_next = place.usage_next, place.account_next
     for record in received:
         if record.input == USAGE:
-            place.usage_next = record.offset + 1
+            usage_next = record.offset + 1
         else:
-            place.account_next = record.offset + 1
-    closes = block_is_due(place, now)
+            account_next = record.offset + 1
+    closes = _is_due(next_seq - place.block_seq, opened_at, now)
     ledger_record = LedgerRecord(
         LEDGER_FORMAT,
         RecordKind.ENTRIES,
         place.partition,
         first_seq,
         len(received),
-        place.usage_next,
-        place.account_next,
+        usage_next,
+        account_next,
         position,
         now,
         place.block_seq,
         closes,
         decision.entries,
-        accounts,
+        {key: pack_account(account) for key, account in decision.touched.items()},
         "",
     )
+    try:
+        encoded = encode_record(ledger_record)
+    except InvariantBroken as error:
+        # Not for the process to end on: one record too large is one dead letter (see decide_singly).
+        raise OverflowError(str(error)) from error
+    place.seq, place.usage_next, place.account_next = next_seq, usage_next, account_next
+    place.block_opened_at = opened_at
     if closes:
-        place.block_seq = place.seq
+        place.block_seq = next_seq
     return Decided(
         ledger_record,
-        encode_record(ledger_record),
+        encoded,
         decision.identities,
         decision.contents,
-        _messages(decision, received, place, first_seq),
+        _messages(decision, received, place.partition, first_seq),
     )
 
 
-def _messages(decision: Decision, received: Sequence[Received], place: Place, first_seq: int) -> list[Message]:
+def _messages(decision: Decision, received: Sequence[Received], partition: int, first_seq: int) -> list[Message]:
     messages: list[Message] = []
     entries = decision.entries
     for dead in decision.dead_letters:
@@ -245,7 +225,7 @@ def _messages(decision: Decision, received: Sequence[Received], place: Place, fi
             "reason": dead.reason,
             "detail": dead.detail,
             "topic": topic,
-            "partition": str(place.partition),
+            "partition": str(partition),
             "offset": str(record.offset),
             "seq": str(first_seq + dead.place),
             "tenant": entries.tenant[dead.place],
@@ -258,7 +238,7 @@ def _messages(decision: Decision, received: Sequence[Received], place: Place, fi
         messages.append(
             Message(
                 DEAD_LETTERS[topic],
-                place.partition,
+                partition,
                 record.key,
                 record.value,
                 [(header, value.encode("utf-8", "replace")) for header, value in headers.items()],
@@ -271,11 +251,13 @@ def _messages(decision: Decision, received: Sequence[Received], place: Place, fi
 
 
 def _snapshot(standing: Standing, key: str) -> Callable[[], None]:
-    """Remembers the account a record may change; the answer puts it back."""
+    """Remembers what a record may change; the answer puts it back."""
     account = standing.accounts.get(key)
     packed = pack_account(account) if account is not None else None
+    booked = dict(standing.booked)
 
     def restore() -> None:
+        standing.booked = booked
         if packed is None:
             standing.accounts.pop(key, None)
         else:
