@@ -11,8 +11,10 @@ ClickHouse).
 
 Not served, and said so to whoever asks: external tables, TLS, roles, ClickHouse's own block compression
 (`compress=1`, `decompress=1`), `client_protocol_version` (answers are of version 0), progress headers, and
-`KILL QUERY` by the client's query id. A query whose client has gone is ended; no other can be cancelled.
+`KILL QUERY` by the client's query id. A query whose client has gone is ended; nothing else can be cancelled, and an
+insert never is.
 
-Modules: `errors` and `statement`, `request`, `credentials`, `compression` (pure), `configuration` (what the engine is
-started with), `engine` (handles), `sessions`, `execution` (one request on a handle), `application` (ASGI), `__main__`.
+Modules: `errors`, `statement`, `request`, `credentials`, `compression`, `content_type` (pure), `configuration` (what
+the engine is started with), `engine` (handles), `sessions`, `execution` (one request on a handle), `answer_pipe`,
+`application` (ASGI), `__main__`.
 """

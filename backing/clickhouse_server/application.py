@@ -18,7 +18,7 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
 
 from backing.clickhouse_server import compression, credentials, request, statement
@@ -50,6 +50,8 @@ REQUESTS_AT_ONCE: Final = 16
 
 SEND_TIMEOUT_S: Final = 300.0
 """How long a client may take nothing of its answer."""
+
+_LOGGED_CHARACTERS: Final = 300
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -86,11 +88,9 @@ class Application:
     async def close(self, timeout_s: float) -> bool:
         """Waits for statements that still run, then ends all sessions; False if some run on after `timeout_s`."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        running = [asyncio.wrap_future(job) for job in self._jobs]
-        if running:
-            _, late = await asyncio.wait(running, timeout=timeout_s)
-            if late:
-                return False
+        _, late = await asyncio.to_thread(wait, set(self._jobs), timeout_s)
+        if late:
+            return False
         self._execution.close()
         return True
 
@@ -115,7 +115,7 @@ class Application:
             del body
             await self._answer(user, asked, parsed, headers.get("accept-encoding", ""), common, receive, send)
         except Refusal as error:
-            _logger.info("%s %s", common.get("X-ClickHouse-Query-Id", "-"), error.text[:1000])
+            _logger.info("%s %s", common.get("X-ClickHouse-Query-Id", "-"), error.text[:_LOGGED_CHARACTERS])
             if not is_body_read:
                 # A client that is still sending would take an early answer for a broken connection.
                 await _drain(receive)
@@ -130,7 +130,7 @@ class Application:
         asked: Request,
         parsed: Insert | Query,
         accept_encoding: str,
-        headers: dict[str, str],
+        headers: Mapping[str, str],
         receive: Receive,
         send: Send,
     ) -> None:
@@ -147,19 +147,18 @@ class Application:
                 while len(held) < bound and (chunk := await _unless(gone, pipe.read())):
                     held += chunk
                 encoding = compression.accepted(accept_encoding) if asked.wants_compression else None
-                if encoding is not None:
-                    headers["Content-Encoding"] = encoding
+                coding = {"Content-Encoding": encoding} if encoding is not None else {}
                 if len(held) < bound:
                     outcome = await _unless(gone, asyncio.wrap_future(job))
                     body = bytes(held) + outcome.data
                     if encoding is not None:
                         body = await asyncio.to_thread(_compressed, body, encoding)
-                    headers["X-ClickHouse-Summary"] = _summary(outcome.figures)
-                    await _send_whole(send, 200, headers | _describing(outcome.format), body)
+                    described = _describing(outcome.format) | {"X-ClickHouse-Summary": _summary(outcome.figures)}
+                    await _send_whole(send, 200, headers | described | coding, body)
                 else:
                     assert isinstance(parsed, Query), "an insert has no answer"
-                    headers |= _describing(parsed.format or asked.default_format)
-                    await self._stream(bytes(held), pipe, job, encoding, headers, gone, send)
+                    described = _describing(parsed.format or asked.default_format)
+                    await self._stream(bytes(held), pipe, job, encoding, headers | described | coding, gone, send)
         finally:
             gone.cancel()
             if not job.cancel() and not job.done():
@@ -171,12 +170,12 @@ class Application:
         pipe: AnswerPipe,
         job: Future[Outcome],
         encoding: str | None,
-        headers: dict[str, str],
+        headers: Mapping[str, str],
         gone: asyncio.Future[None],
         send: Send,
     ) -> None:
         tag = secrets.token_hex(8)
-        headers["X-ClickHouse-Exception-Tag"] = tag
+        headers = {**headers, "X-ClickHouse-Exception-Tag": tag}
         stream = compression.compressor(encoding) if encoding is not None else None
         await send({"type": "http.response.start", "status": 200, "headers": _encoded(headers)})
         chunk = held
@@ -186,7 +185,7 @@ class Application:
         try:
             await asyncio.wrap_future(job)
         except Refusal as error:
-            _logger.info("%s, in the middle of its answer: %s", headers["X-ClickHouse-Query-Id"], error.text[:1000])
+            _logger.info("%s, in mid-answer: %s", headers["X-ClickHouse-Query-Id"], error.text[:_LOGGED_CHARACTERS])
             last = _exception_block(error.body(self._engine.version), tag)
             await _send_part(send, stream.compress(last) + stream.flush() if stream is not None else last)
             # Without its last chunk the answer is visibly cut: uvicorn closes the connection.

@@ -80,7 +80,7 @@ class Server:
             **{"host": "127.0.0.1", "port": self.port, "username": USER, "password": PASSWORD, **options}
         )
 
-    def post(self, sql: str | bytes, user: tuple[str, str] = (USER, PASSWORD), **arguments: str) -> httpx.Response:
+    def post(self, sql: str | bytes, user: tuple[str, str] = (USER, PASSWORD), /, **arguments: str) -> httpx.Response:
         return httpx.post(self.url, params=arguments, content=sql, auth=user, timeout=60)
 
     def largest_memory_bytes(self) -> int:
@@ -298,8 +298,13 @@ def test_answers_of_http_clients_are_compressed(server: Server, encoding: str) -
         assert len(raw) < 100 or len(raw) < rows * 5
         if encoding == "gzip":
             assert gzip.decompress(raw).count(b"\n") == rows
-    plain = httpx.post(server.url, content="SELECT 1", auth=(USER, PASSWORD), headers={"Accept-Encoding": encoding})
+    headers = {"Accept-Encoding": encoding}
+    plain = httpx.post(server.url, content="SELECT 1", auth=(USER, PASSWORD), headers=headers)
     assert "Content-Encoding" not in plain.headers
+    asked = {"enable_http_compression": "1"}
+    error = httpx.post(server.url, params=asked, content="SELECT x", auth=(USER, PASSWORD), headers=headers)
+    assert "Content-Encoding" not in error.headers
+    assert error.text.startswith("Code: 47.")
 
 
 def test_a_bomb_of_a_body_is_refused(server: Server) -> None:
