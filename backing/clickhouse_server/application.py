@@ -130,7 +130,7 @@ class Application:
         asked: Request,
         parsed: Insert | Query,
         accept_encoding: str,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         receive: Receive,
         send: Send,
     ) -> None:
