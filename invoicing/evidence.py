@@ -34,10 +34,10 @@ from schemas.errors import InvariantBroken, Unavailable
 from schemas.ledger import INPUT_TOPICS, LedgerRecord
 from schemas.period import Period
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTERS, USAGE_RATED
+from schemas.topics import DEAD_LETTERS
 from streams import ledger
 from streams.accounts.redis import RedisAccounts
-from streams.ledger import Tail, committed_consumer
+from streams.ledger import Tail, committed_consumer, partition_count
 
 CATCH_UP_SECONDS: Final = 15.0
 """How long sink and accounts may take to reach the line; what they lack then is a difference."""
@@ -57,7 +57,7 @@ async def gather(
     assert bootstrap is not None
     assert redis_url is not None
     assert clickhouse_url is not None
-    partitions = await _partitions(bootstrap)
+    partitions = range(await partition_count(bootstrap))
     accounts = RedisAccounts(redis_url, timeout_seconds=10.0)
     rows = await asyncio.to_thread(_Rows, clickhouse_url, period)
     try:
@@ -149,12 +149,6 @@ async def _accounts(accounts: RedisAccounts, partition: int, fold: _Fold, tally:
     return alike
 
 
-async def _partitions(bootstrap: str) -> list[int]:
-    async with committed_consumer(bootstrap) as consumer:
-        await consumer.topics()
-        return sorted(consumer.partitions_for_topic(USAGE_RATED) or ())
-
-
 async def _await_line(accounts: RedisAccounts, rows: _Rows, tails: Mapping[int, Tail]) -> None:
     """Gives sink and accounts the time they need to reach the ledger's end as it was at the beginning."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
@@ -182,22 +176,22 @@ async def _input_records(
     """By input topic: its first offset kept, and how many committed records lie from there to the decided position."""
     begin: dict[int, int] = {}
     records: dict[int, int] = {}
-    async with committed_consumer(bootstrap) as consumer:
-        for topic, name in enumerate(INPUT_TOPICS):
-            place = TopicPartition(name, partition)
+    for topic, name in enumerate(INPUT_TOPICS):
+        place = TopicPartition(name, partition)
+        async with committed_consumer(bootstrap) as consumer:
             begin[topic] = (await consumer.beginning_offsets([place]))[place]
             records[topic] = 0
-            async for record in _records(consumer, place, begin[topic], ends[topic]):
-                records[topic] += record is not None
+            async for _ in _records(consumer, place, begin[topic], ends[topic]):
+                records[topic] += 1
     return begin, records
 
 
 async def _dead_letter_records(bootstrap: str, partition: int, until_seq: int) -> int:
     """Committed originals in both dead letter topics whose entry lies below `until_seq`."""
     count = 0
-    async with committed_consumer(bootstrap) as consumer:
-        for name in DEAD_LETTERS.values():
-            place = TopicPartition(name, partition)
+    for name in DEAD_LETTERS.values():
+        place = TopicPartition(name, partition)
+        async with committed_consumer(bootstrap) as consumer:
             begin = (await consumer.beginning_offsets([place]))[place]
             end = (await consumer.end_offsets([place]))[place]
             async for record in _records(consumer, place, begin, end):
@@ -206,6 +200,8 @@ async def _dead_letter_records(bootstrap: str, partition: int, until_seq: int) -
 
 
 async def _records(consumer: Any, place: TopicPartition, start: int, end: int) -> AsyncGenerator[Any, None]:
+    if start >= end:
+        return
     consumer.assign([place])
     consumer.seek(place, start)
     quiet_since = time.monotonic()

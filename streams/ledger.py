@@ -11,8 +11,9 @@ holds: InvariantBroken. A Kafka that does not answer is Unavailable.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from schemas.topics import LARGEST_BATCH_BYTES, USAGE_RATED
 
 PATIENCE_MS: Final = 30_000
 """A read that is to reach an offset gives up when nothing at all has come for this long."""
+
+STOP_SECONDS: Final = 3.0
 
 _POLL_MS: Final = 500
 _REQUEST_TIMEOUT_MS: Final = 15_000
@@ -159,7 +162,9 @@ async def committed_consumer(bootstrap: str, **settings: Any) -> AsyncIterator[A
     except KafkaError as error:
         raise Unavailable(f"Kafka at {bootstrap}: {error!r}") from error
     finally:
-        await consumer.stop()
+        # aiokafka loses a stop that comes while it drops the fetches of a former assignment; cancelled, it asks again.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(consumer.stop(), STOP_SECONDS)
 
 
 async def partition_count(bootstrap: str) -> int:

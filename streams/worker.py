@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import faust
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from rating.book import PriceBook
@@ -30,6 +28,7 @@ from schemas.topics import RATING_GROUP, USAGE_EVENTS
 from streams.accounts.redis import RedisAccounts
 from streams.catalogue import keep_up
 from streams.lane import Delivery, Lane, Surroundings
+from streams.ledger import partition_count
 from streams.measures import Measures
 from streams.transport import BATCH_MAX_RECORDS, Batch, BatchSchema, install
 from streams.watchdog import Watchdog
@@ -262,7 +261,7 @@ async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
     worker = Worker(
         bootstrap=bootstrap,
         redis_url=redis_url,
-        partitions=await partition_count(bootstrap),
+        partitions=await _await_partitions(bootstrap),
         data_dir=settings.data_dir,
         max_future=settings.max_future // timedelta(microseconds=1),
         registry=CollectorRegistry(),
@@ -271,22 +270,14 @@ async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
     return await worker.run()
 
 
-async def partition_count(bootstrap: str) -> int:
-    """How many partitions `usage.events` has; waits for Kafka and the topic for as long as it takes."""
+async def _await_partitions(bootstrap: str) -> int:
+    """How many partitions there are; waits for Kafka and the topic for as long as it takes."""
     while True:
-        # A consumer without a subscription knows of no topic; the admin client asks.
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
         try:
-            await admin.start()
-            (found,) = await admin.describe_topics([USAGE_EVENTS])
-            if not found["error_code"]:
-                return len(found["partitions"])
-            log.warning("the topic %s is not there; `tollgate up` makes it", USAGE_EVENTS)
-        except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("kafka at %s: %r: waiting", bootstrap, error)
-        finally:
-            await admin.close()
-        await asyncio.sleep(1)
+            return await partition_count(bootstrap)
+        except Unavailable as away:
+            log.warning("%s: waiting", away)
+            await asyncio.sleep(1)
 
 
 def exit_process(code: int) -> None:
