@@ -50,8 +50,9 @@ class Named:
     identities: list[bytes]
 
 
-def name(received: Sequence[Received], max_future: int) -> Named:
-    """Decodes a batch; `max_future` in microseconds."""
+def name(received: Sequence[Received], max_future: int, *, isolate: bool = False) -> Named:
+    """Decodes a batch; `max_future` in microseconds. With `isolate` a record at which our own code fails becomes a dead
+    letter `internal_error`, as in `decide_singly`."""
     judged: list[Judged] = []
     keys: list[str] = []
     customers: dict[str, str] = {}
@@ -61,6 +62,13 @@ def name(received: Sequence[Received], max_future: int) -> Named:
             event = decode(record.value or b"", record.received_at, max_future)
         except InvalidInput as refusal:
             judged.append(Unreadable(peek(record.value or b""), record.received_at, refusal))
+            keys.append("")
+            continue
+        except Exception as error:  # any fault of ours: the batch's, unless it is to cost the one record alone
+            if not isolate:
+                raise
+            fault = InvalidInput("internal_error", f"decoding failed: {type(error).__name__}: {error}")
+            judged.append(Unreadable(peek(b""), record.received_at, fault))
             keys.append("")
             continue
         key = account_key(event.tenant, event.customer)

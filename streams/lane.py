@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -332,7 +332,11 @@ class Lane:
         around = self.around
         assert self._index is not None
         assert self._writer is not None
-        named = name(received, around.max_future)
+        # Before `_place` moves: what failed is what is decided from here.
+        here = self._here()
+        single = self._failures[1] >= OPENS_BEFORE_SINGLE and self._failures[0] == here
+        with self._deciding_from(here):
+            named = name(received, around.max_future, isolate=single)
         unseen = {key: customer for key, customer in named.customers.items() if key not in self._accounts}
         standing = Standing(
             self._accounts,
@@ -345,22 +349,14 @@ class Lane:
             self._accounts.update(unpack_accounts(missing, values))
         position = around.book.position
         begun = time.monotonic()
-        single = self._failures[1] >= OPENS_BEFORE_SINGLE and self._failures[0] == self._here()
         decided: list[Decided] = []
         deciding = (decide_singly if single else decide_batch)(
             named, standing, around.book, position, self._place, around.now
         )
-        here = self._here()
-        try:
+        with self._deciding_from(here):
             for chunk in deciding:
                 decided.append(chunk)
                 await asyncio.sleep(0)
-        except (Doubt, InvariantBroken):
-            raise
-        except Exception as error:  # any fault of ours while deciding: nothing is fact yet, so start over; see module
-            self._failures = (here, self._failures[1] + 1 if self._failures[0] == here else 1)
-            log.exception("partition %d: deciding failed", self.partition)
-            raise DecidingFailed(f"deciding failed: {error!r}") from error
         written = time.monotonic()
         offsets = await self._writer.commit(
             [chunk.encoded for chunk in decided], [message for chunk in decided for message in chunk.messages]
@@ -373,6 +369,18 @@ class Lane:
             around.measures.decided(chunk.record)
         self._bound_cache()
         around.measures.batch(len(received), written - begun, applied - written, time.monotonic() - applied)
+
+    @contextmanager
+    def _deciding_from(self, here: tuple[int, int]) -> Iterator[None]:
+        """Any fault of ours while deciding is Doubt: nothing is fact yet, so start over; see the module."""
+        try:
+            yield
+        except InvariantBroken:
+            raise
+        except Exception as error:
+            self._failures = (here, self._failures[1] + 1 if self._failures[0] == here else 1)
+            log.exception("partition %d: deciding failed", self.partition)
+            raise DecidingFailed(f"deciding failed: {error!r}") from error
 
     def _here(self) -> tuple[int, int]:
         return self._place.usage_next, self._place.account_next

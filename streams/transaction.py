@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -69,18 +69,17 @@ class PartitionWriter:
     async def commit(self, records: Sequence[bytes], messages: Sequence[Message] = ()) -> list[int]:
         """Writes all or nothing; the ledger offsets of `records`. Raises Fenced or Doubt."""
         producer = self._producer
+        # Ours first, other partitions last: what a stopped worker holds open there delays others the shortest.
+        sending = [Message(USAGE_RATED, self.partition, None, value) for value in records]
+        sent: list[asyncio.Future[Any]] = []
         try:
             await producer.begin_transaction()
-            written = [await producer.send(USAGE_RATED, value, partition=self.partition) for value in records]
-            # Other partitions come last: what a stopped worker holds open there delays others the shortest.
-            beside = [
-                await producer.send(
+            for message in (*sending, *messages):
+                future = await producer.send(
                     message.topic, message.value, message.key, partition=message.partition, headers=message.headers
                 )
-                for message in messages
-            ]
-            offsets = [metadata.offset for metadata in await asyncio.gather(*written)]
-            await asyncio.gather(*beside)
+                sent.append(future)
+            offsets = [metadata.offset for metadata in await asyncio.gather(*sent)][: len(records)]
             await producer.commit_transaction()
         except ProducerFenced as error:
             raise Fenced(f"partition {self.partition} has another writer") from error
@@ -88,6 +87,9 @@ class PartitionWriter:
             raise Doubt(
                 f"kafka: a transaction of partition {self.partition} has an unknown outcome: {error!r}"
             ) from error
+        finally:
+            # What failed beside the first is the same failure: heard, so that nobody reports it as forgotten.
+            asyncio.gather(*sent, return_exceptions=True)
         return offsets
 
     async def stop(self) -> None:
