@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.events import Event
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
@@ -77,7 +78,7 @@ class BatchConsumer(driver.Consumer):
             self._break_chains(gathered, generation)
             try:
                 await self.perform_seek()
-            except ConsumerNotStarted as error:  # a rebalance is under way; the next generation seeks again
+            except (ConsumerNotStarted, KafkaError) as error:  # a rebalance is under way; the next generation seeks again
                 self.log.info("no seek while the flow is stopped: %r", error)
             return
         for tp, polled in gathered.items():
