@@ -78,7 +78,7 @@ class BatchConsumer(driver.Consumer):
             self._break_chains(gathered, generation)
             try:
                 await self.perform_seek()
-            except (ConsumerNotStarted, KafkaError) as error:  # a rebalance is under way; the next generation seeks again
+            except (ConsumerNotStarted, KafkaError) as error:  # a rebalance: the next generation seeks
                 self.log.info("no seek while the flow is stopped: %r", error)
             return
         for tp, polled in gathered.items():
