@@ -35,12 +35,16 @@ from schemas.canonical import json_of
 from schemas.errors import InvalidInput, Unavailable
 from schemas.event import DEFAULT_TENANT
 from schemas.ids import partition_of_key
-from schemas.limits import INPUT_RECORD_MAX_BYTES
+from schemas.limits import EVENT_MAX_BYTES, INPUT_RECORD_MAX_BYTES
 
 log = logging.getLogger(__name__)
 
 RECORD_OVERHEAD_BYTES: Final = 100
 """More than Kafka adds to a record and its batch."""
+
+RECORD_MAX_BYTES: Final = INPUT_RECORD_MAX_BYTES - INPUT_RECORD_MAX_BYTES // 128
+"""Key and value of a record: what Kafka takes, less what lz4 may add to bytes that it cannot compress (1/255)."""
+assert EVENT_MAX_BYTES < RECORD_MAX_BYTES
 
 REQUEST_TIMEOUT_MS: Final = 30_000
 """After it a request without an answer is sent again. No record is doubled by that: the producer is idempotent."""
@@ -75,6 +79,13 @@ class Position(NamedTuple):
     topic: str
     partition: int
     offset: int
+
+
+class InFlight(NamedTuple):
+    """What a publisher holds."""
+
+    events: int
+    bytes: int
 
 
 class Delivery:
@@ -162,6 +173,11 @@ class Publisher:
         self._discarded: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    @property
+    def in_flight(self) -> InFlight:
+        """What is buffered and not yet confirmed."""
+        return InFlight(self._events, self._bytes)
+
     async def __aenter__(self) -> Self:
         await self._connected()
         return self
@@ -192,9 +208,10 @@ class Publisher:
     async def put(self, record: Record, label: object) -> Delivery:
         """Buffers one record as it is; `label` names it in errors."""
         topic, key, value = record
-        size = len(key) + len(value) + RECORD_OVERHEAD_BYTES
-        if size > INPUT_RECORD_MAX_BYTES:
-            raise InvalidInput("too_large", f"{label}: {len(value)} bytes are more than a record may have")
+        size = len(key) + len(value)
+        if size > RECORD_MAX_BYTES:
+            raise InvalidInput("too_large", f"{label}: {size} bytes with its key, more than {RECORD_MAX_BYTES}")
+        size += RECORD_OVERHEAD_BYTES
         bounds = self._bounds
         if self._events >= bounds.max_events or (self._bytes and self._bytes + size > bounds.max_bytes):
             await self._wait_for_room(size)
