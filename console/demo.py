@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -54,18 +55,22 @@ def demo() -> int:
     """Rate the real traces end to end and show what was metered, priced and charged."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = Settings.from_environment()
-    with deployment(settings, _say) as ready:
-        return asyncio.run(_run(ready))
+    tenant = f"demo-{secrets.token_hex(4)}"
+    now = time.time_ns() // 1_000
+
+    def apply_catalogue(ready: Settings) -> None:
+        assert ready.kafka_bootstrap is not None
+        version = asyncio.run(catalogue.apply(ready.kafka_bootstrap, parse(CATALOGUE.read_bytes()), tenant, now))
+        _say(f"catalogue: version {version} for tenant {tenant}")
+
+    with deployment(settings, _say, apply_catalogue) as ready:
+        return asyncio.run(_run(ready, tenant, now))
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, tenant: str, now: int) -> int:
     bootstrap, url = settings.kafka_bootstrap, settings.clickhouse_url
     assert bootstrap is not None
     assert url is not None
-    tenant = f"demo-{secrets.token_hex(4)}"
-    now = time.time_ns() // 1_000
-    version = await catalogue.apply(bootstrap, parse(CATALOGUE.read_bytes()), tenant, now)
-    _say(f"catalogue: version {version} for tenant {tenant}")
     sent = _events(tenant, now)
     begun = time.monotonic()
     async with Publisher(bootstrap) as publisher:
@@ -229,11 +234,12 @@ async def _follow_one(database: _Database, bootstrap: str) -> None:
     )
     print(f"\none event followed: {event_id} of {customer}")
     print(f"  record    {topic}[{partition}] offset {offset}")
-    async for at, record in read_ledger(bootstrap, partition, 0):
-        if record.first_seq <= seq < record.next_seq:
-            version = record.catalog_position
-            print(f"  ledger    usage.rated[{partition}] offset {at}, entry seq {seq}, catalogue {version}")
-            break
+    async with aclosing(read_ledger(bootstrap, partition, 0)) as records:
+        async for at, record in records:
+            if record.first_seq <= seq < record.next_seq:
+                version = record.catalog_position
+                print(f"  ledger    usage.rated[{partition}] offset {at}, entry seq {seq}, catalogue {version}")
+                break
     rows = database.rows(
         f"""
         SELECT meter, quantity, unit_amount, amount, price_id

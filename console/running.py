@@ -24,20 +24,25 @@ Report = Callable[[str], None]
 
 
 @contextmanager
-def deployment(settings: Settings, report: Report, workers: int = 1) -> Iterator[Settings]:
+def deployment(
+    settings: Settings, report: Report, prepare: Callable[[Settings], None], workers: int = 1
+) -> Iterator[Settings]:
     """Backing services and processes of ours, ready; the settings with addresses filled in.
 
-    What ran before goes on afterwards; what was started here is ended, also on Ctrl-C.
+    `prepare` is called once the services answer: workers are not ready before there is a catalogue. What ran before
+    goes on afterwards; what was started here is ended, also on Ctrl-C.
     """
     ran_before = all(service.ready for service in services(settings).values())
     ready = None
     try:
         ready = launch.up(settings, report=report)
+        prepare(ready)
         with _serving(ready, report, workers):
             yield ready
     finally:
-        if not ran_before and (ready is None or state.read(settings.data_dir).backend != "external"):
-            launch.down(settings, report=report)
+        with _undisturbed():
+            if not ran_before and (ready is None or state.read(settings.data_dir).backend != "external"):
+                launch.down(settings, report=report)
 
 
 @contextmanager
@@ -50,30 +55,47 @@ def _serving(settings: Settings, report: Report, workers: int) -> Iterator[None]
     log = settings.data_dir / "logs" / "serve.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **settings.environment()}
-    environment.setdefault("TOLLGATE_HTTP_PORT", "0")
     if "TOLLGATE_HTTP_PORT" not in os.environ:
         environment["TOLLGATE_HTTP_PORT"] = "0"
-    with log.open("ab") as file:
-        serve = subprocess.Popen(
-            [sys.executable, "-m", "console.main", "serve", "--workers", str(workers)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
+    serve: subprocess.Popen[bytes] | None = None
     try:
         report("processes: starting API, worker and sink")
+        with log.open("ab") as file:
+            serve = subprocess.Popen(
+                [sys.executable, "-m", "console.main", "serve", "--workers", str(workers)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
         _await_ready(settings, serve)
         yield
     finally:
-        serve.send_signal(signal.SIGTERM)
-        try:
-            serve.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            report("processes: did not drain and are killed")
-            serve.kill()
-            serve.wait()
+        with _undisturbed():
+            if serve is not None:
+                _end(serve, report)
+
+
+def _end(serve: subprocess.Popen[bytes], report: Report) -> None:
+    serve.terminate()
+    try:
+        serve.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        report("processes: did not drain and are killed")
+        serve.kill()
+        serve.wait()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whoever presses Ctrl-C twice gets his prompt once everything has ended, which is bounded."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _await_ready(settings: Settings, serve: subprocess.Popen[bytes] | None) -> None:
