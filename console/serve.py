@@ -22,6 +22,7 @@ def log_to_stderr() -> None:
     )
     for package in ("api", "backing", "console", "ingest", "invoicing", "rating", "streams"):
         logging.getLogger(package).setLevel(logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # tells of each attempt; who made it says so once
     logging.getLogger("streams.transport").setLevel(logging.WARNING)  # Faust logs its life cycle under this name
 
 

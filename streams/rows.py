@@ -27,9 +27,9 @@ from streams.blocks import TABLE, Block
 TOKENS_TRIED: Final = 5
 """Under so many tokens a block is offered before it is a fault that it does not show."""
 
-_EXTENT: Final = f"SELECT count(), max(block_seq) FROM {TABLE} WHERE partition = {{partition:UInt16}}"  # noqa: S608
+_EXTENTS: Final = f"SELECT partition, count(), max(block_seq) FROM {TABLE} GROUP BY partition"  # noqa: S608 - constants
 _LAST_BLOCK: Final = (
-    "SELECT count(), min(seq), max(seq), max(ledger_offset), groupUniqArray(toString(ledger_id)) "  # noqa: S608
+    "SELECT count(), min(seq), max(seq), max(ledger_offset), groupUniqArray(toString(ledger_id)) "  # noqa: S608 - as above
     f"FROM {TABLE} WHERE partition = {{partition:UInt16}} AND block_seq = {{block_seq:Int64}}"
 )
 _INSERT_SETTINGS: Final[dict[str, Any]] = {"async_insert": 0}
@@ -51,20 +51,17 @@ class Standing:
 
 
 class Rows(Protocol):
-    """What the sink needs of the store. All may raise Unavailable; then nothing is known."""
+    """What putting a block among the rows needs of the store. Both may raise Unavailable; then nothing is known."""
 
-    def extent(self, partition: int) -> tuple[int, int]:
+    async def extent(self, partition: int) -> tuple[int, int]:
         """How many rows the partition has, and seq of the first entry of its last block (0 if it has none)."""
 
-    def standing(self, partition: int) -> Standing | None:
-        """The position, checked against the last block; None without rows. InvariantBroken if they disagree."""
-
-    def insert(self, block: Block, token: str) -> None:
+    async def insert(self, block: Block, token: str) -> None:
         """Inserts a block; without effect if the token was taken before. Success does not mean that it is there."""
 
 
 class ClickHouseRows:
-    """`Rows` in ClickHouse. Connects when it is first used. May be used by several threads."""
+    """The rows in ClickHouse, for several threads. Connects when it is first used. All calls may raise Unavailable."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -78,17 +75,16 @@ class ClickHouseRows:
                 self._connected = connect(self._url)
             return self._connected
 
-    def extent(self, partition: int) -> tuple[int, int]:
-        """As the port says."""
-        count, block_seq = self._one(_EXTENT, {"partition": partition})
-        return count, block_seq
+    def extents(self) -> dict[int, tuple[int, int]]:
+        """By partition: how many rows it has, and seq of the first entry of its last block."""
+        return {partition: (count, block_seq) for partition, count, block_seq in self._ask(_EXTENTS, {})}
 
     def standing(self, partition: int) -> Standing | None:
-        """As the port says."""
-        count, block_seq = self.extent(partition)
+        """The position, checked against the last block; None without rows. InvariantBroken if they disagree."""
+        count, block_seq = self.extents().get(partition, (0, 0))
         if count == 0:
             return None
-        rows, first, last, offset, names = self._one(_LAST_BLOCK, {"partition": partition, "block_seq": block_seq})
+        ((rows, first, last, offset, names),) = self._ask(_LAST_BLOCK, {"partition": partition, "block_seq": block_seq})
         if first != block_seq or last - first + 1 != rows or last + 1 != count or len(names) != 1:
             raise InvariantBroken(
                 f"{TABLE}: partition {partition} has {count} rows and its last block, {block_seq}, has {rows} of seq "
@@ -97,7 +93,7 @@ class ClickHouseRows:
         return Standing(names[0], count, offset)
 
     def insert(self, block: Block, token: str) -> None:
-        """As the port says."""
+        """Inserts a block; without effect if the token was taken before."""
         self.insert_into(TABLE, block.data, {"insert_deduplication_token": token})
 
     def insert_into(self, table: str, data: bytes, settings: dict[str, Any]) -> None:
@@ -112,30 +108,30 @@ class ClickHouseRows:
         if self._connected is not None:
             self._connected.close()
 
-    def _one(self, query: str, parameters: dict[str, Any]) -> Sequence[Any]:
+    def _ask(self, query: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
         try:
-            row: Sequence[Any] = self._client.query(query, parameters=parameters).result_rows[0]
+            rows: Sequence[Sequence[Any]] = self._client.query(query, parameters=parameters).result_rows
         except ClickHouseError as error:
             raise translated(error) from error
-        return row
+        return rows
 
 
-def put(rows: Rows, block: Block, *, doubtful: bool) -> None:
+async def put(rows: Rows, block: Block, *, doubtful: bool) -> None:
     """Makes a block part of the rows, unless it is. `doubtful`: an earlier call may have done it.
 
     After Unavailable call it again, doubtful. It may also raise Superseded and InvariantBroken.
     """
-    if doubtful and _is_there(rows, block):
+    if doubtful and await _is_there(rows, block):
         return
     for attempt in range(TOKENS_TRIED):
-        rows.insert(block, f"{block.token}/{attempt}" if attempt else block.token)
-        if _is_there(rows, block):
+        await rows.insert(block, f"{block.token}/{attempt}" if attempt else block.token)
+        if await _is_there(rows, block):
             return
     raise InvariantBroken(f"{TABLE}: block {block.token} was taken {TOKENS_TRIED} times and is not there")
 
 
-def _is_there(rows: Rows, block: Block) -> bool:
-    count, last_block = rows.extent(block.partition)
+async def _is_there(rows: Rows, block: Block) -> bool:
+    count, last_block = await rows.extent(block.partition)
     if (count, last_block) == (block.next_seq, block.first_seq):
         return True
     if count == block.first_seq:

@@ -29,7 +29,7 @@ from schemas.ledger import LedgerRecord
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
 from streams import dead_letters
-from streams.blocks import Gathering, encode
+from streams.blocks import Block, Gathering, encode
 from streams.ledger import LedgerReader
 from streams.rows import ClickHouseRows, Standing, Superseded, put
 
@@ -41,6 +41,9 @@ DRAIN_SECONDS: Final = 10
 """A sink that is to stop ends the inserts at hand, but waits no longer than this: the next one finds out."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Between attempts while a store is away; the last for ever."""
+
+LOOK_SECONDS: Final = 0.15
+"""Lanes that inserted within this time share one look at what is there: a query costs as much as 1,000 rows."""
 
 _POLL_MS: Final = 1_000
 _NEVER_MS: Final = 2**31 - 1
@@ -80,6 +83,7 @@ class Sink:
         self._calls: set[asyncio.Future[Any]] = set()
         self._tell = tell
         self._serving: set[TopicPartition] = set()
+        self._looking: asyncio.Task[dict[int, tuple[int, int]]] | None = None
 
     async def run(self) -> None:
         """Serves what the group gives it. Errors: InvariantBroken."""
@@ -115,6 +119,21 @@ class Sink:
         self._calls.add(running)
         running.add_done_callback(self._calls.discard)
         return await running
+
+    async def extent(self, partition: int) -> tuple[int, int]:
+        """How far a partition's rows go, by a query that begins after this call."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        return (await asyncio.shield(self._looking)).get(partition, (0, 0))
+
+    async def insert(self, block: Block, token: str) -> None:
+        """Inserts a block of the ledger."""
+        await self.in_thread(partial(self.rows.insert, block, token))
+
+    async def _look(self) -> dict[int, tuple[int, int]]:
+        await asyncio.sleep(LOOK_SECONDS)
+        self._looking = None  # whoever asks from here on needs a later look
+        return await self.in_thread(self.rows.extents)
 
     def serves(self, place: TopicPartition, serving: bool) -> None:
         """A lane says whether it gets on."""
@@ -259,7 +278,7 @@ class LedgerLane:
         attempt = 0
         while True:
             try:
-                await self._sink.in_thread(partial(put, self._sink.rows, block, doubtful=attempt > 0))
+                await put(self._sink, block, doubtful=attempt > 0)
                 if attempt:
                     self._sink.serves(self._place, True)
                 return

@@ -127,7 +127,7 @@ def connect(url: str, **options: Any) -> Any:
 def translated(error: ClickHouseError) -> TollgateError:
     """ClickHouse's error by what whoever meets it must do."""
     code = getattr(error, "code", None)
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+    first_line = next(iter(str(_innermost(error)).strip().splitlines()), type(error).__name__)[:300]
     if code in (192, 193, 194, 516):
         return InvalidInput("setting", f"ClickHouse refuses user or password: {first_line}")
     if code in _PASSING_CODES or (code is None and isinstance(error, OperationalError)):
@@ -135,6 +135,13 @@ def translated(error: ClickHouseError) -> TollgateError:
     if isinstance(error, DatabaseError):
         return InvariantBroken(f"ClickHouse refuses: {first_line}")
     return Unavailable(f"ClickHouse: {first_line}")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What the client's own errors are about: a refused connection, not the request that met it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def migrate(url: str) -> list[str]:

@@ -102,13 +102,13 @@ def test_what_does_not_fit_is_refused() -> None:
     genesis, first, second = written()[:3]
     assert first.entries is not None
     short = msgspec.structs.replace(first.entries, tenant=first.entries.tenant[1:])
-    wrong = {
+    wrong: dict[str, LedgerRecord | bytes] = {
         "says it is of partition": changed(genesis, partition=4),
         "format 2 is not known": changed(genesis, format=2),
         "cannot be read": b"\x93",
     }
-    for fault, record in wrong.items():
-        value = record if isinstance(record, bytes) else encode_record(record)
+    for fault, given in wrong.items():
+        value = given if isinstance(given, bytes) else encode_record(given)
         with pytest.raises(InvariantBroken, match=fault):
             LedgerReader(3, at_start=True).take(0, value)
     followers = {
