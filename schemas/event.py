@@ -137,7 +137,8 @@ def decode(raw: bytes, received_at: int, max_future: int) -> Event:
         content["data"] = data = filled.data
         if filled.computed is not None:
             data = data | filled.computed
-        get, zero = data.get, filled.zero
+        # Shapes of usage types hold their names to be ids; an account event's other fields are its sender's business.
+        get, zero = data.get if event_type in USAGE_TYPES else _Named(data).get, filled.zero
     else:
         get, zero = _Named(data).get, False
     return Event(

@@ -43,6 +43,13 @@ def test_a_type_of_the_catalogue_has_free_data() -> None:
     assert read(type="image.generated", data=...).data == {}
 
 
+def test_a_name_that_is_no_id_names_nothing_where_data_is_free() -> None:
+    """In an account event as in one of the catalogue's types."""
+    for event_type in ("credit.granted", "wallet.credits_added", "image.generated"):
+        made = read({"hold_id": 5, "session_id": "", "device_id": "d"}, type=event_type)
+        assert (made.hold_id, made.session_id, made.device_id) == (None, None, "d")
+
+
 def test_without_time_it_occurred_when_kafka_received_it() -> None:
     """An absent time and a null one are the same."""
     assert read(time=...).occurred_at == NOW
