@@ -111,7 +111,13 @@ class Scene:
         self.tenant = f"t{seed}-{time.time_ns() % 10**9}"
         self.load = Load(seed, customers, self.tenant)
         self.workers = Workers(
-            data_dir, {"TOLLGATE_KAFKA_BOOTSTRAP": bootstrap, "TOLLGATE_REDIS_URL": redis_url, "TOLLGATE_CLICKHOUSE_URL": "http://127.0.0.1:9"}, log
+            data_dir,
+            {
+                "TOLLGATE_KAFKA_BOOTSTRAP": bootstrap,
+                "TOLLGATE_REDIS_URL": redis_url,
+                "TOLLGATE_CLICKHOUSE_URL": "http://127.0.0.1:9",
+            },
+            log,
         )
         self.sent = 0
         self.partitions = 0
@@ -122,9 +128,7 @@ class Scene:
         """Notes where everything stands."""
         self.partitions = await partition_count(self.bootstrap)
         async with self._consumer() as consumer:
-            places = [
-                TopicPartition(topic, number) for topic in (USAGE, ACCOUNT) for number in range(self.partitions)
-            ]
+            places = [TopicPartition(topic, number) for topic in (USAGE, ACCOUNT) for number in range(self.partitions)]
             self._starts = await consumer.end_offsets(places)
         self.auditor = Auditor(self.home_of)
         for number in range(self.partitions):
@@ -259,9 +263,7 @@ class Scene:
         accounts = RedisAccounts(self.redis_url)
         try:
             for customer in self.auditor.balances:
-                standing, packed_now = await accounts.peek(
-                    self.home_of(customer), account_key(self.tenant, customer)
-                )
+                _, packed_now = await accounts.peek(self.home_of(customer), account_key(self.tenant, customer))
                 balances[customer] = unpack_account(packed_now).balance if packed_now is not None else None
         finally:
             await accounts.close()

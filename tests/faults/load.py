@@ -150,7 +150,12 @@ class Load:
         model = chance.choice(("large", "small"))
         taken, given = (0, 0) if zero else (chance.randrange(1, 4_000), chance.randrange(800))
         cached = chance.randrange(taken + 1) if chance.random() < 0.3 else 0
-        data = {"session_id": f"s-{chance.randrange(500)}", "model": model, "input_tokens": taken, "output_tokens": given}
+        data = {
+            "session_id": f"s-{chance.randrange(500)}",
+            "model": model,
+            "input_tokens": taken,
+            "output_tokens": given,
+        }
         if cached or chance.random() < 0.3:
             data["cached_input_tokens"] = cached
         kind = "zero" if zero else "tokens"
@@ -344,19 +349,34 @@ _BREAKERS = (
     _breaker("inconsistent", lambda event: _data(event, cached_input_tokens=11)),
     _breaker("inconsistent", lambda event: _released(event, duration_seconds=5)),
     _breaker("unknown_version", lambda event: event | {"dataschema": "https://x/session.tokens_used/9"}),
-    _breaker("unsupported", lambda event: event | {"type": "usage.corrected", "data": {"source": "a", "id": "b", "reason": "c"}}),
+    _breaker(
+        "unsupported",
+        lambda event: event | {"type": "usage.corrected", "data": {"source": "a", "id": "b", "reason": "c"}},
+    ),
     _breaker(
         "currency_mismatch",
-        lambda event: event
-        | {"type": "credit.granted", "data": {"credit_id": event["id"], "amount": "1", "currency": "EUR"}},
+        lambda event: (
+            event | {"type": "credit.granted", "data": {"credit_id": event["id"], "amount": "1", "currency": "EUR"}}
+        ),
         ACCOUNT,
     ),
     _breaker(
         "unknown_payment",
-        lambda event: event
-        | {"type": "payment.refunded", "data": {"payment_id": "never", "refund_id": event["id"], "amount": "1"}},
+        lambda event: (
+            event
+            | {"type": "payment.refunded", "data": {"payment_id": "never", "refund_id": event["id"], "amount": "1"}}
+        ),
         ACCOUNT,
     ),
-    _breaker("wrong_type", lambda event: event | {"type": "credit.granted", "data": {
-        "credit_id": event["id"], "amount": "1.0000000001", "currency": "USD"}}, ACCOUNT),
+    _breaker(
+        "wrong_type",
+        lambda event: (
+            event
+            | {
+                "type": "credit.granted",
+                "data": {"credit_id": event["id"], "amount": "1.0000000001", "currency": "USD"},
+            }
+        ),
+        ACCOUNT,
+    ),
 )
