@@ -17,27 +17,24 @@ first of them.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from math import isfinite
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
 from ingest.accept import Record, judge
+from ingest.delivery import NAMED_IN_ERRORS, Batch, Bounds, Delivery, InFlight, Position, Queue, unconfirmed
+from ingest.producer import connect, stop
 from schemas.canonical import json_of
 from schemas.errors import InvalidInput, Unavailable
 from schemas.event import DEFAULT_TENANT
 from schemas.ids import partition_of_key
 from schemas.limits import EVENT_MAX_BYTES, INPUT_RECORD_MAX_BYTES
-
-log = logging.getLogger(__name__)
 
 RECORD_OVERHEAD_BYTES: Final = 100
 """More than Kafka adds to a record and its batch."""
@@ -46,104 +43,14 @@ RECORD_MAX_BYTES: Final = INPUT_RECORD_MAX_BYTES - INPUT_RECORD_MAX_BYTES // 128
 """Key and value of a record: what Kafka takes, less what lz4 may add to bytes that it cannot compress (1/255)."""
 assert EVENT_MAX_BYTES < RECORD_MAX_BYTES
 
-REQUEST_TIMEOUT_MS: Final = 30_000
-"""After it a request without an answer is sent again. No record is doubled by that: the producer is idempotent."""
-
 RETRY_S: Final = 0.1
 """Between two attempts to hand a batch over while Kafka is away."""
 
 CLOSE_S: Final = 5.0
 """How long `close` lets what is on its way arrive."""
 
-NAMED_IN_ERRORS: Final = 10
-"""So many events that are not known to be written are named; the others are counted."""
 
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a publisher may hold and how long it waits."""
-
-    max_events: int = 100_000
-    max_bytes: int = 64 * 1024 * 1024
-    batch_bytes: int = 512 * 1024
-    """A batch is sent when it has so many bytes before compression..."""
-    linger_s: float = 0.005
-    """...or is so old."""
-    timeout_s: float = 60.0
-    """How long the buffer may stay full and a delivery unconfirmed."""
-
-
-class Position(NamedTuple):
-    """Where Kafka keeps a record."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class InFlight(NamedTuple):
-    """What a publisher holds."""
-
-    events: int
-    bytes: int
-
-
-class Delivery:
-    """One record on its way: `await` it for its Position, or Unavailable."""
-
-    __slots__ = ("_batch", "_index")
-
-    def __init__(self, batch: _Batch, index: int) -> None:
-        self._batch, self._index = batch, index
-
-    def __await__(self) -> Generator[Any, None, Position]:
-        return self._batch.confirmed(self._index).__await__()
-
-    def done(self) -> bool:
-        """Whether it is known what became of the record."""
-        return self._batch.outcome.done()
-
-
-class _Batch:
-    """Records of one partition that are sent as one."""
-
-    __slots__ = ("builder", "bytes", "deadline", "labels", "linger", "outcome", "partition", "topic")
-
-    def __init__(self, topic: str, partition: int, builder: Any, timeout_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self.topic, self.partition, self.builder = topic, partition, builder
-        self.labels: list[object] = []
-        self.bytes = 0
-        self.deadline = loop.time() + timeout_s
-        self.outcome: asyncio.Future[int] = loop.create_future()
-        """The offset of the first record."""
-        self.linger: asyncio.TimerHandle | None = None
-
-    async def confirmed(self, index: int) -> Position:
-        outcome = self.outcome
-        if not outcome.done():
-            left = self.deadline - asyncio.get_running_loop().time()
-            await asyncio.wait([outcome], timeout=max(left, 0))
-            if not outcome.done():
-                raise _unconfirmed(1, [self.labels[index]])
-        return Position(self.topic, self.partition, outcome.result() + index)
-
-    def fail(self, error: Unavailable) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-            self.outcome.exception()  # whoever does not wait for the delivery learns of it from `flush`
-
-
-class _Queue:
-    """One partition: the batch that is being filled, and those that wait to be handed over in their order."""
-
-    __slots__ = ("filling", "partition", "task", "topic", "waiting")
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic, self.partition = topic, partition
-        self.filling: _Batch | None = None
-        self.waiting: deque[_Batch] = deque()
-        self.task: asyncio.Task[None] | None = None
+__all__ = ["RECORD_MAX_BYTES", "Bounds", "Delivery", "Position", "Publisher"]
 
 
 class Publisher:
@@ -164,8 +71,8 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
         self._partitions: dict[str, int] = {}
-        self._queues: dict[tuple[str, int], _Queue] = {}
-        self._in_flight: set[_Batch] = set()
+        self._queues: dict[tuple[str, int], Queue] = {}
+        self._in_flight: set[Batch] = set()
         self._events = self._bytes = 0
         self._room = asyncio.Event()
         self._lost = 0
@@ -219,7 +126,7 @@ class Publisher:
         place = (topic, partition_of_key(key, partitions))
         queue = self._queues.get(place)
         if queue is None:
-            queue = self._queues[place] = _Queue(*place)
+            queue = self._queues[place] = Queue(*place)
         batch = queue.filling
         if batch is None or batch.builder.append(timestamp=None, key=key, value=value) is None:
             batch = await self._new_batch(queue, key, value)
@@ -242,7 +149,7 @@ class Publisher:
             lost += len(batch.labels)
             named += batch.labels[:NAMED_IN_ERRORS]
         if lost:
-            raise _unconfirmed(lost, named)
+            raise unconfirmed(lost, named)
 
     async def close(self) -> None:
         """Gives the connections back; sends nothing more than is on its way and does not wait for an absent Kafka."""
@@ -259,16 +166,16 @@ class Publisher:
         if self._discarded:
             await asyncio.wait(self._discarded)
         for batch in list(self._in_flight):
-            self._settle(batch, None, _unconfirmed(len(batch.labels), batch.labels))
+            self._settle(batch, None, unconfirmed(len(batch.labels), batch.labels))
 
-    async def _new_batch(self, queue: _Queue, key: bytes, value: bytes) -> _Batch:
+    async def _new_batch(self, queue: Queue, key: bytes, value: bytes) -> Batch:
         producer = await self._connected()
         # Another task may have begun a batch while this one waited for the connection: then that one is filled.
         batch = queue.filling
         if batch is not None and batch.builder.append(timestamp=None, key=key, value=value) is not None:
             return batch
         self._hand_over(queue)
-        batch = _Batch(queue.topic, queue.partition, producer.create_batch(), self._bounds.timeout_s)
+        batch = Batch(queue.topic, queue.partition, producer.create_batch(), self._bounds.timeout_s)
         assert batch.builder.append(timestamp=None, key=key, value=value) is not None, "a first record always fits"
         queue.filling = batch
         self._in_flight.add(batch)
@@ -276,7 +183,7 @@ class Publisher:
         batch.linger = loop.call_later(self._bounds.linger_s, self._hand_over, queue)
         return batch
 
-    def _hand_over(self, queue: _Queue) -> None:
+    def _hand_over(self, queue: Queue) -> None:
         batch, queue.filling = queue.filling, None
         if batch is None:
             return
@@ -286,7 +193,7 @@ class Publisher:
         if queue.task is None or queue.task.done():
             queue.task = asyncio.create_task(self._send_in_order(queue))
 
-    async def _send_in_order(self, queue: _Queue) -> None:
+    async def _send_in_order(self, queue: Queue) -> None:
         while queue.waiting:
             batch = queue.waiting[0]
             producer = None
@@ -304,16 +211,16 @@ class Publisher:
                 sent.add_done_callback(lambda done, batch=batch, producer=producer: self._sent(batch, producer, done))
             queue.waiting.popleft()
 
-    def _sent(self, batch: _Batch, producer: AIOKafkaProducer, done: asyncio.Future[Any]) -> None:
+    def _sent(self, batch: Batch, producer: AIOKafkaProducer, done: asyncio.Future[Any]) -> None:
         if done.cancelled():
-            self._settle(batch, producer, _unconfirmed(len(batch.labels), batch.labels))
+            self._settle(batch, producer, unconfirmed(len(batch.labels), batch.labels))
         elif (error := done.exception()) is not None:
             self._settle(batch, producer, Unavailable(f"Kafka did not take a batch: {error!r}"))
         elif not batch.outcome.done():
             batch.outcome.set_result(done.result().offset)
             self._forget(batch)
 
-    def _settle(self, batch: _Batch, suspect: AIOKafkaProducer | None, error: Unavailable) -> None:
+    def _settle(self, batch: Batch, suspect: AIOKafkaProducer | None, error: Unavailable) -> None:
         """A batch that is lost, as far as is known. The producer that lost it has a gap in its numbers: replaced."""
         if batch.outcome.done():
             return
@@ -325,7 +232,7 @@ class Publisher:
             self._producer = None
             self._discard(suspect, self._bounds.timeout_s)
 
-    def _forget(self, batch: _Batch) -> None:
+    def _forget(self, batch: Batch) -> None:
         self._in_flight.discard(batch)
         self._events -= len(batch.labels)
         self._bytes -= batch.bytes
@@ -364,65 +271,13 @@ class Publisher:
             if self._discarded:
                 await asyncio.wait(self._discarded)
             if self._producer is None:
-                self._producer = await self._connect()
+                self._producer = await connect(self._bootstrap, self._bounds.batch_bytes, self._bounds.timeout_s)
             return self._producer
 
-    async def _connect(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            enable_idempotence=True,
-            acks="all",
-            compression_type="lz4",
-            linger_ms=0,
-            max_batch_size=self._bounds.batch_bytes,
-            max_request_size=INPUT_RECORD_MAX_BYTES,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
-        try:
-            async with asyncio.timeout(self._bounds.timeout_s):
-                await producer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await _stop(producer, 0)
-            raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
-        except BaseException:
-            await _stop(producer, 0)
-            raise
-        return producer
-
     def _discard(self, producer: AIOKafkaProducer, timeout_s: float) -> None:
-        task = asyncio.create_task(_stop(producer, timeout_s))
+        task = asyncio.create_task(stop(producer, timeout_s))
         self._discarded.add(task)
         task.add_done_callback(self._discarded.discard)
-
-
-async def _stop(producer: AIOKafkaProducer, timeout_s: float) -> None:
-    """Stops a producer. One that can not send what it has is cut off: aiokafka itself would wait for Kafka for ever."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await producer.stop()
-    except TimeoutError:
-        pass
-    else:
-        return
-    # Private names of the pinned aiokafka; tests/integration/test_ingest_outage.py fails when they change.
-    task, client = producer._sender.sender_task, producer.client
-    if task is not None:
-        task.remove_done_callback(producer._sender._fail_all)  # it trips over a producer without transactions
-        task.cancel()
-    await client.close()
-    if client._md_update_fut is not None and not client._md_update_fut.done():
-        client._md_update_fut.set_result(False)
-    producer._message_accumulator.fail_all(ProducerClosed())
-    if task is not None:
-        await asyncio.wait([task], timeout=CLOSE_S)
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            log.debug("the producer that was cut off ended with %r", task.exception())
-
-
-def _unconfirmed(count: int, labels: Sequence[object]) -> Unavailable:
-    named = ", ".join(str(label) for label in labels[:NAMED_IN_ERRORS])
-    more = ", …" if count > NAMED_IN_ERRORS else ""
-    return Unavailable(f"Kafka has not confirmed {count} events in time; not known to be written: {named}{more}")
 
 
 def _json_of(event: Mapping[str, Any]) -> bytes:
