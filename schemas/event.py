@@ -188,7 +188,7 @@ def _of_plain(plain: PlainTokens, received_at: int, latest: int) -> Event | None
         occurred_at,
         sent.user_id,
         data,
-        {"source": source, "id": event_id, "type": TOKENS_USED, "subject": customer, "tenantid": tenant, "data": data},
+        asdict(plain),
         plain_content(plain),
         identity_of(tenant, customer, source, event_id),
         sent.hold_id,

@@ -8,6 +8,7 @@ number itself. The agent only dispatches: nothing is decided in it, so nothing i
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -42,6 +43,9 @@ EXIT_INVARIANT: Final = 70
 """A promise of ours is broken: the supervisor's back-off and an alert, not a quiet restart, is what is wanted."""
 
 EXIT_STUCK: Final = 75
+
+GC_THRESHOLD: Final = 200_000
+"""Values made before the collector looks for cycles among the youngest: some ten batches."""
 WATCH_SECONDS: Final = 5.0
 
 
@@ -258,6 +262,10 @@ async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
     bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url
     assert bootstrap is not None
     assert redis_url is not None
+    # What is loaded by now stays; a batch makes hundreds of thousands of values and hardly a cycle among them.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     worker = Worker(
         bootstrap=bootstrap,
         redis_url=redis_url,
