@@ -50,8 +50,8 @@ ledger record that changes them."""
 BLOCK_MAX_ENTRIES: Final = 20_000
 """The sink's block closes at this many entries..."""
 
-BLOCK_MAX_AGE_MICROSECONDS: Final = 700_000
-"""...or at this age, so that a row is visible within about a second."""
+BLOCK_MAX_AGE_MICROSECONDS: Final = 1_000_000
+"""...or at this age: a row is visible within a second or two, and small blocks are what costs ClickHouse."""
 
 DETAIL_MAX_CHARACTERS: Final = 1_000
 """The readable detail of a dead letter is cut here: it may quote the input."""
