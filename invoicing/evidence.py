@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import TopicPartition
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from invoicing.reconcile import (
     Alike,
     Equation,
     LedgerTally,
-    Sums,
     accounts_equations,
     dead_letters_equations,
     records_equations,
     rows_equations,
     seq_equation,
 )
+from invoicing.row_sums import RowSums
 from schemas.account import unpack_account
-from schemas.clickhouse import connect
 from schemas.errors import InvariantBroken, Unavailable
-from schemas.ledger import INPUT_TOPICS, LedgerRecord
+from schemas.ledger import INPUT_TOPICS
+from schemas.outcome import OUTCOME_NAMES, Outcome
 from schemas.period import Period
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS
@@ -41,6 +40,9 @@ from streams.ledger import Tail, committed_consumer, partition_count
 
 CATCH_UP_SECONDS: Final = 15.0
 """How long sink and accounts may take to reach the line; what they lack then is a difference."""
+
+FOLLOW_SECONDS: Final = 5.0
+"""How long what a transaction carried beside its ledger record may take to show."""
 
 ACCOUNTS_AT_ONCE: Final = 400
 
@@ -59,76 +61,129 @@ async def gather(
     assert clickhouse_url is not None
     partitions = range(await partition_count(bootstrap))
     accounts = RedisAccounts(redis_url, timeout_seconds=10.0)
-    rows = await asyncio.to_thread(_Rows, clickhouse_url, period)
     try:
-        tails = {partition: await ledger.tail(bootstrap, partition) for partition in partitions}
-        await _await_line(accounts, rows, tails)
-        kept = await _kept(accounts)
+        rows = await asyncio.to_thread(RowSums, clickhouse_url, period)
+        stores = _Stores(bootstrap, accounts, rows, period)
         equations: list[Equation] = []
-        for done, partition in enumerate(partitions):
-            progress(f"partition {done + 1} of {len(partitions)}")
-            equations += await _partition(bootstrap, accounts, rows, partition, tails[partition], kept, period)
+        lines: dict[int, Tail] = {}
+        for partition in partitions:
+            try:
+                lines[partition] = await ledger.tail(bootstrap, partition)
+            except InvariantBroken as broken:
+                equations.append(_contradiction(partition, broken))
+        await _await_line(accounts, rows, lines)
+        kept = await _kept(accounts)
+        for done, (partition, line) in enumerate(lines.items()):
+            progress(f"partition {done + 1} of {len(lines)}")
+            try:
+                equations += await _partition(stores, partition, line, kept.get(partition, set()))
+            except InvariantBroken as broken:
+                equations.append(_contradiction(partition, broken))
         shared = await asyncio.to_thread(rows.shared_identities)
         return [*equations, Equation("identities under a second customer = none", shared, 0)]
     finally:
         await accounts.close()
 
 
-async def _partition(
-    bootstrap: str,
-    accounts: RedisAccounts,
-    rows: _Rows,
-    partition: int,
-    tail: Tail,
-    kept: dict[int, set[str]],
-    period: Period | None,
-) -> Iterable[Equation]:
-    last = tail.last
-    if last is None:
-        return [Equation("ledger partitions with a genesis", 1, 0, partition)]
-    begin, records = await _input_records(bootstrap, partition, (last.usage_next, last.account_next))
-    tally = LedgerTally(last.next_seq, begin, period)
-    equations: list[Equation] = []
-    async with aclosing(ledger.read(bootstrap, partition, 0)) as following:
-        fold = _Fold(following, tally)
-        try:
-            await fold.to(tail.last_offset + 1)
-            agreeing, known = tally.agreeing(), len(tally.accounts)
-            alike = await _accounts(accounts, partition, fold, tally, kept.get(partition, set()))
-            equations += accounts_equations(partition, last.next_seq, agreeing, known, alike)
-        except InvariantBroken as broken:
-            # The ledger contradicts itself: that is a result, not a failure to find one.
-            return [Equation(f"ledger record follows the one before ({broken})", 1, 0, partition)]
-    equations += records_equations(partition, records, tally)
-    equations.append(seq_equation(partition, last.next_seq, tally))
-    equations += rows_equations(partition, tally.sums, await asyncio.to_thread(rows.sums, partition, last.next_seq))
-    originals = await _dead_letter_records(bootstrap, partition, last.next_seq)
-    shown = await asyncio.to_thread(rows.dead_letters, partition, last.next_seq)
-    equations += dead_letters_equations(partition, tally, originals, shown)
-    return equations
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    bootstrap: str
+    accounts: RedisAccounts
+    rows: RowSums
+    period: Period | None
+
+
+def _contradiction(partition: int, broken: InvariantBroken) -> Equation:
+    """The ledger contradicts itself: that is a result, not a failure to find one."""
+    return Equation(f"ledger records that break its order = none ({broken})", 1, 0, partition)
+
+
+async def _partition(stores: _Stores, partition: int, line: Tail, kept: set[str]) -> Iterable[Equation]:
+    bootstrap, rows, last = stores.bootstrap, stores.rows, line.last
+    next_seq, decided = (last.next_seq, (last.usage_next, last.account_next)) if last is not None else (0, (0, 0))
+    begin, records = await _input_records(bootstrap, partition, decided)
+    tally = LedgerTally(next_seq, begin, stores.period)
+    fold = _Fold(bootstrap, partition, tally)
+    await fold.to(line.last_offset + 1)
+    agreeing, known = tally.agreeing(), len(tally.accounts)
+    alike = await _accounts(stores.accounts, partition, fold, line, kept)
+    equations = [
+        *accounts_equations(partition, agreeing, known, alike),
+        *records_equations(partition, records, tally),
+        seq_equation(partition, next_seq, tally),
+        *rows_equations(partition, tally.sums, await asyncio.to_thread(rows.sums, partition, next_seq)),
+    ]
+    surplus = (await asyncio.to_thread(rows.ends)).get(partition, 0)
+    if surplus > next_seq:
+        # Under traffic the ledger has gone on as well: rows come after it, so it is asked after them.
+        now = (await ledger.tail(bootstrap, partition)).last
+        next_seq_now = now.next_seq if now is not None else 0
+    else:
+        next_seq_now = next_seq
+    foreign = await asyncio.to_thread(rows.foreign, partition, line.ledger_id)
+    equations += [
+        Equation("rows beyond the ledger's end = none", max(0, surplus - next_seq_now), 0, partition),
+        Equation("rows of another ledger = none", foreign, 0, partition),
+    ]
+    letters = tally.sums.outcomes[OUTCOME_NAMES[Outcome.DEAD_LETTER]]
+    # Originals follow the ledger on roads of their own; a moment later they are there.
+    originals = await _reaching(letters, lambda: _dead_letter_records(bootstrap, partition, next_seq))
+    shown = await _reaching(letters, lambda: asyncio.to_thread(rows.dead_letters, partition, next_seq))
+    return [*equations, *dead_letters_equations(partition, tally, originals, shown)]
+
+
+async def _reaching(expected: int, count: Callable[[], Awaitable[int]]) -> int:
+    """A count, taken until it reaches what is expected or has had its time."""
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while (found := await count()) < expected and time.monotonic() < deadline:  # noqa: ASYNC110  # stores tell nobody
+        await asyncio.sleep(0.2)
+    return found
 
 
 class _Fold:
     """The ledger of a partition, folded on demand."""
 
-    def __init__(self, records: AsyncGenerator[tuple[int, LedgerRecord], None], tally: LedgerTally) -> None:
-        self._records = records
-        self._tally = tally
-        self.position = 0
+    def __init__(self, bootstrap: str, partition: int, tally: LedgerTally) -> None:
+        self._bootstrap = bootstrap
+        self._partition = partition
+        self._position = 0
+        self.tally = tally
+        self.reached = 0
+        """The offset after the last record folded."""
+        self.next_seq = 0
 
     async def to(self, offset: int) -> None:
-        """Folds every record below a ledger offset that is known to be committed."""
-        while self.position < offset:
-            at, record = await anext(self._records)
-            self._tally.fold(record)
-            self.position = at + 1
+        """Folds every record below an offset that the ledger has."""
+        if offset <= self._position:
+            return
+        reading = ledger.read(self._bootstrap, self._partition, self._position, offset, next_seq=self.next_seq)
+        async with aclosing(reading) as records:
+            async for at, record in records:
+                self.tally.fold(record)
+                self.reached, self.next_seq = at + 1, record.next_seq
+        self._position = offset
+
+    async def has(self, offset: int) -> bool:
+        """Whether the ledger goes as far as an offset that somebody says he has applied."""
+
+        async def end() -> int:
+            return (await ledger.tail(self._bootstrap, self._partition)).end_offset
+
+        return offset <= self._position or await _reaching(offset, end) >= offset
 
 
-async def _accounts(accounts: RedisAccounts, partition: int, fold: _Fold, tally: LedgerTally, kept: set[str]) -> Alike:
+async def _accounts(accounts: RedisAccounts, partition: int, fold: _Fold, line: Tail, kept: set[str]) -> Alike:
     """Compares every account; the ledger is folded on as far as the store's position has moved meanwhile."""
-    alike = Alike()
+    alike, tally = Alike(), fold.tally
     position, _ = await accounts.snapshot(partition, ())
-    alike.next_seq = position.seq if position is not None else 0
+    alike.ledger_offset, alike.ledger_seq = fold.reached, fold.next_seq
+    if position is not None:
+        alike.offset, alike.seq = position.offset, position.seq
+        alike.foreign = int(position.ledger_id != line.ledger_id)
+        if not await fold.has(position.offset):
+            return alike
+        await fold.to(position.offset)
+        alike.ledger_offset, alike.ledger_seq = fold.reached, fold.next_seq
     keys = list(tally.accounts)
     for start in range(0, len(keys), ACCOUNTS_AT_ONCE):
         some = keys[start : start + ACCOUNTS_AT_ONCE]
@@ -149,7 +204,7 @@ async def _accounts(accounts: RedisAccounts, partition: int, fold: _Fold, tally:
     return alike
 
 
-async def _await_line(accounts: RedisAccounts, rows: _Rows, tails: Mapping[int, Tail]) -> None:
+async def _await_line(accounts: RedisAccounts, rows: RowSums, tails: Mapping[int, Tail]) -> None:
     """Gives sink and accounts the time they need to reach the ledger's end as it was at the beginning."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
     behind = {partition: tail.last.next_seq for partition, tail in tails.items() if tail.last is not None}
@@ -181,7 +236,8 @@ async def _input_records(
         async with committed_consumer(bootstrap) as consumer:
             begin[topic] = (await consumer.beginning_offsets([place]))[place]
             records[topic] = 0
-            async for _ in _records(consumer, place, begin[topic], ends[topic]):
+            end = min(ends[topic], (await consumer.end_offsets([place]))[place])
+            async for _ in _records(consumer, place, begin[topic], end):
                 records[topic] += 1
     return begin, records
 
@@ -195,8 +251,14 @@ async def _dead_letter_records(bootstrap: str, partition: int, until_seq: int) -
             begin = (await consumer.beginning_offsets([place]))[place]
             end = (await consumer.end_offsets([place]))[place]
             async for record in _records(consumer, place, begin, end):
-                count += int(dict(record.headers)["seq"]) < until_seq
+                count += _seq_of(record) < until_seq
     return count
+
+
+def _seq_of(letter: Any) -> int:
+    """The entry a dead letter belongs to; -1 for one that no worker of ours wrote."""
+    seq = dict(letter.headers).get("seq", b"")
+    return int(seq) if seq.isdigit() else -1
 
 
 async def _records(consumer: Any, place: TopicPartition, start: int, end: int) -> AsyncGenerator[Any, None]:
@@ -214,97 +276,3 @@ async def _records(consumer: Any, place: TopicPartition, start: int, end: int) -
             quiet_since = time.monotonic()
         elif time.monotonic() - quiet_since > CATCH_UP_SECONDS:
             raise Unavailable(f"{place.topic}[{place.partition}] gives nothing below offset {end}")
-
-
-class _Rows:
-    """Sums over the rows in ClickHouse. Called in threads; each call is one query."""
-
-    def __init__(self, url: str, period: Period | None) -> None:
-        self._client = connect(url)
-        self._period = period or Period(-(2**62), 2**62)
-
-    def counts(self) -> dict[int, int]:
-        """Rows by partition."""
-        return dict(self._query("SELECT partition, count() FROM tollgate.ledger_entries GROUP BY partition"))
-
-    def sums(self, partition: int, until_seq: int) -> Sums:
-        """Of the entries of a partition below a seq; charges of the period alone."""
-        (found,) = self._query(
-            """
-            WITH
-                toUnixTimestamp64Micro(occurred_at) AS occurred,
-                occurred >= {start:Int64} AND occurred < {end:Int64} AS within,
-                arraySum(amount -> toInt256(amount), charge.amount) AS charged,
-                arraySum(amount -> toInt256(amount), posting.amount) AS posted
-            SELECT
-                count(),
-                countIf(outcome = 'rated'),
-                countIf(outcome = 'duplicate'),
-                countIf(outcome = 'ignored'),
-                countIf(outcome = 'dead_letter'),
-                sumIf(length(charge.amount), within),
-                sumIf(charged, within),
-                sumIf(charged * toInt256(seq), within),
-                sumIf(
-                    arraySum(
-                        (units, nanos) -> toInt256(units) * 1000000000 + toInt256(nanos),
-                        charge.quantity_units,
-                        charge.quantity_nanos
-                    ),
-                    within
-                ),
-                sum(length(posting.amount)),
-                sum(posted),
-                sum(posted * toInt256(seq)),
-                sum(arraySum(balance -> toInt256(balance), posting.balance_after))
-            FROM tollgate.ledger_entries
-            WHERE partition = {partition:UInt16} AND seq < {until:Int64}
-            """,
-            partition=partition,
-            until=until_seq,
-            start=self._period.start,
-            end=self._period.end,
-        )
-        entries, rated, duplicate, ignored, dead_letter, *rest = found
-        outcomes = Counter(rated=rated, duplicate=duplicate, ignored=ignored, dead_letter=dead_letter)
-        return Sums(entries, outcomes, *rest)
-
-    def dead_letters(self, partition: int, until_seq: int) -> int:
-        """Dead letters that the view shows, of entries below a seq."""
-        ((count,),) = self._query(
-            """
-            SELECT count()
-            FROM tollgate.dead_letters
-            WHERE partition = {partition:UInt16}
-              AND (topic, offset) IN (
-                  SELECT toString(topic), offset
-                  FROM tollgate.ledger_entries
-                  WHERE partition = {partition:UInt16} AND seq < {until:Int64} AND outcome = 'dead_letter'
-              )
-            """,
-            partition=partition,
-            until=until_seq,
-        )
-        return int(count)
-
-    def shared_identities(self) -> int:
-        """Identities that are booked under more than one customer of a tenant."""
-        ((count,),) = self._query(
-            """
-            SELECT count()
-            FROM (
-                SELECT tenant, source, event_id
-                FROM tollgate.ledger_entries
-                WHERE fingerprints != ''
-                GROUP BY tenant, source, event_id
-                HAVING uniqExact(customer) > 1
-            )
-            """
-        )
-        return int(count)
-
-    def _query(self, query: str, **parameters: Any) -> list[Any]:
-        try:
-            return list(self._client.query(query, parameters=parameters).result_rows)
-        except (ClickHouseError, OSError) as error:
-            raise Unavailable(f"clickhouse: {error}") from error

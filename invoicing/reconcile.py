@@ -180,8 +180,15 @@ def seq_equation(partition: int, next_seq: int, tally: LedgerTally) -> Equation:
 class Alike:
     """What comparing the accounts of a partition with the ledger's values after came to, position by position."""
 
-    next_seq: int = 0
-    """Of the first position the store named."""
+    ledger_offset: int = 0
+    """The offset after the last ledger record that the store has to have applied, or says that it has."""
+    ledger_seq: int = 0
+    """The next seq there."""
+    offset: int = 0
+    """Of the first position the store named; 0 if it names none."""
+    seq: int = 0
+    foreign: int = 0
+    """1 if the position is one in another ledger."""
     accounts: int = 0
     equal: int = 0
     """Accounts that stand in the store byte for byte."""
@@ -193,10 +200,12 @@ class Alike:
     """Accounts in the store that the ledger does not have."""
 
 
-def accounts_equations(partition: int, next_seq: int, agreeing: int, accounts: int, alike: Alike) -> Iterable[Equation]:
-    """Ledger = accounts. `next_seq`, `agreeing` and `accounts` are the ledger's at the line."""
+def accounts_equations(partition: int, agreeing: int, accounts: int, alike: Alike) -> Iterable[Equation]:
+    """Ledger = accounts. `agreeing` and `accounts` are the ledger's at the line."""
     yield Equation("ledger accounts = accounts that are the sum of their postings", accounts, agreeing, partition)
-    yield Equation("ledger next seq <= accounts' next seq", max(next_seq - alike.next_seq, 0), 0, partition)
+    yield Equation("accounts of another ledger = none", alike.foreign, 0, partition)
+    yield Equation("ledger offset = accounts' offset", alike.ledger_offset, alike.offset, partition)
+    yield Equation("ledger next seq = accounts' next seq", alike.ledger_seq, alike.seq, partition)
     yield Equation("ledger accounts = accounts in Redis", alike.accounts, alike.equal, partition)
     yield Equation("ledger balances = balances in Redis", alike.expected, alike.found, partition, money=True)
     yield Equation("accounts in Redis that the ledger lacks = none", alike.unknown, 0, partition)
