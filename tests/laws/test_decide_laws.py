@@ -34,11 +34,11 @@ def events(draw: st.DrawFn) -> tuple[int, Any]:
     number, who, time = draw(numbers), draw(customers), draw(times)
     kind = draw(st.sampled_from(["tokens", "chats", "tiers", "released", "granted", "paid", "refunded", "user", "bad"]))
     if kind == "tokens":
-        thought = draw(st.sampled_from([0, 0, 0, 1, 10**9]))
+        thought = draw(st.sampled_from([0, 0, 0, 1, 9 * 10**9]))
         model = draw(st.sampled_from(["m", "other"]))
         return USAGE, tokens(
             number,
-            draw(st.sampled_from([0, 1, 700, 10**13])),
+            draw(st.sampled_from([0, 1, 700, 9 * 10**12])),
             draw(numbers),
             model=model,
             thought=thought,
