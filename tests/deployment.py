@@ -128,6 +128,17 @@ class Tollgate:
             )
         return done
 
+    def send(self, events: bytes) -> None:
+        """`tollgate events send` with these lines, which need not be text."""
+        subprocess.run(
+            self.command("events", "send", "-"),
+            input=events,
+            env=self.environment,
+            capture_output=True,
+            timeout=300,
+            check=True,
+        )
+
     @contextlib.contextmanager
     def started(self, *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         """A long-running command, in a session of its own, its output in `log`; ended when the block is left."""
