@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Final, Protocol, TypeAlias, assert_never
 
 from schemas.errors import InvalidInput
+from schemas.event import Attributes
 from schemas.expression import Expression, Field, Negative, Number, Operation
 from schemas.limits import ID_MAX_CHARACTERS, NUMBER_MAX_EXPONENT, QUANTITY_MAX_UNITS
 from schemas.money import NANOS, round_half_even
@@ -30,7 +31,7 @@ class Measurable(Protocol):
         """The event's data, numbers as int or Decimal."""
 
     @property
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> Attributes:
         """The envelope as sent."""
 
 

@@ -10,7 +10,7 @@ Refuses with InvalidInput, whose detail names field and reason: what `schemas.ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import asdict
@@ -37,6 +37,13 @@ _BUILT_IN: Final = {**USAGE_TYPES, **_ACCOUNT_TYPES}
 _NO_DATA: Final[dict[str, Any]] = {}
 
 
+class Attributes(Protocol):
+    """What is asked of an envelope."""
+
+    def get(self, name: str, /) -> Any:
+        """An attribute; None where there is none."""
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One event. Values it refers to are shared, not copied: who holds an event changes nothing in it."""
 
@@ -52,7 +59,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     data: dict[str, Any]
     """As sent, with numbers exact. Of a built-in type also: defaults filled in, null optional fields left out, times in
     microseconds, `duration_seconds` and `tokens_used` computed, and an account event's money in nanos."""
-    attributes: dict[str, Any]
+    attributes: Attributes
     """The whole envelope as sent."""
     content: bytes
     """Digest of what events of one identity are compared by: the event as sent with defaults filled in."""
@@ -188,7 +195,7 @@ def _of_plain(plain: PlainTokens, received_at: int, latest: int) -> Event | None
         occurred_at,
         sent.user_id,
         data,
-        asdict(plain),
+        plain,
         plain_content(plain),
         identity_of(tenant, customer, source, event_id),
         sent.hold_id,

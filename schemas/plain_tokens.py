@@ -53,6 +53,13 @@ class PlainTokens(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     datacontenttype: str | None = None
     data: PlainData
 
+    def get(self, name: str) -> Any:
+        """An attribute by its name, as the object that was sent would give it; None for what is not there."""
+        return getattr(self, name) if name in _ATTRIBUTES else None
+
+
+_ATTRIBUTES: Final = frozenset(PlainTokens.__struct_fields__)
+
 
 def read_plain(raw: bytes) -> PlainTokens | None:
     """The event if it is plain, None if it has to go the general way."""
