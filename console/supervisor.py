@@ -85,7 +85,7 @@ class _Supervisor:
             if self._stopping.is_set():
                 await self._drain(role, child, ended)
                 return
-            del self._children[role]
+            self._forget(role)
             backoff = BACKOFF_MIN_SECONDS if time.monotonic() - begun > STEADY_SECONDS else backoff
             log.warning("%s %d ended with %s; starting again in %.1f s", *role, child.returncode, backoff)
             with suppress(TimeoutError):
@@ -103,6 +103,8 @@ class _Supervisor:
             stdin=asyncio.subprocess.DEVNULL,
             process_group=0,
         )
+        # Left by a process that nobody waited for. This one says nothing yet: it has hardly begun.
+        _mark(self._settings.data_dir, child.pid).unlink(missing_ok=True)
         self._children[role] = child
         return child
 
@@ -115,7 +117,11 @@ class _Supervisor:
             log.error("%s %d did not drain in %.0f s and is killed", *role, DRAIN_SECONDS)
             child.kill()
             await ended
-        del self._children[role]
+        self._forget(role)
+
+    def _forget(self, role: Role) -> None:
+        """A pid is another process's one day: what this one said of itself goes with it."""
+        _mark(self._settings.data_dir, self._children.pop(role).pid).unlink(missing_ok=True)
 
     async def _tell(self) -> None:
         """Says who runs, for `tollgate status` and for whoever wants to kill one on purpose."""
@@ -136,17 +142,21 @@ class _Supervisor:
 
 def is_ready(data_dir: Path, pid: int) -> bool:
     """Whether a child said so."""
-    return (data_dir / "run" / f"{pid}.ready").exists()
+    return _mark(data_dir, pid).exists()
 
 
 def say_ready(data_dir: Path, ready: bool) -> None:
     """Called in a child: whether it does its work now."""
-    mark = data_dir / "run" / f"{os.getpid()}.ready"
+    mark = _mark(data_dir, os.getpid())
     if not ready:
         mark.unlink(missing_ok=True)
     elif not mark.exists():
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
+
+
+def _mark(data_dir: Path, pid: int) -> Path:
+    return data_dir / "run" / f"{pid}.ready"
 
 
 def end_with_supervisor() -> None:

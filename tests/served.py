@@ -21,6 +21,14 @@ SERVING: Final = {"supervisor", "worker", "sink", "api"}
 VISIBLE_S: Final = 120
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Served:
     """A running deployment."""
 
@@ -71,12 +79,12 @@ class Served:
         return done.returncode, wrong
 
     def processes(self) -> list[dict[str, Any]]:
-        """What the supervisor says of its processes."""
+        """What the supervisor says of its processes, of those that live."""
         try:
             noted: list[dict[str, Any]] = json.loads((self.settings.data_dir / "processes.json").read_bytes())
         except FileNotFoundError:
             return []
-        return noted
+        return [process for process in noted if is_alive(int(process["pid"]))]
 
     def pid(self, role: str) -> int:
         """The first process of a role."""

@@ -1,0 +1,55 @@
+"""`tollgate serve` as a supervisor of real processes: what dies comes back, what is told to drain drains."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import console.demo
+from schemas.settings import Settings
+from tests.deployment import until
+from tests.served import Served, is_alive
+
+
+@pytest.fixture
+def served(services: Settings, tmp_path: Path) -> Served:
+    made = Served(services, tmp_path / "serve.log")
+    made.apply(console.demo.CATALOGUE, f"supervisor-{uuid.uuid4().hex[:12]}")
+    return made
+
+
+@pytest.fixture
+def pids(served: Served) -> Iterator[dict[str, int]]:
+    """Of a serving deployment, by role."""
+    with served.serving():
+        yield {process["role"]: process["pid"] for process in served.processes()}
+
+
+def test_each_child_that_is_killed_is_started_again(served: Served, pids: dict[str, int]) -> None:
+    """Three times each, and the others go on; the back-off never takes longer than two seconds."""
+    for role in ("worker", "sink", "api"):
+        for _ in range(3):
+            others = {process["pid"] for process in served.processes() if process["role"] != role}
+            before = served.pid(role)
+            os.kill(before, signal.SIGKILL)
+            until(lambda: before not in {process["pid"] for process in served.processes()}, 10)  # noqa: B023  # called at once
+            until(lambda: any(process["role"] == role for process in served.processes()), 5)  # noqa: B023
+            assert {process["pid"] for process in served.processes()} > others
+    until(served.is_ready)
+    waits = re.findall(r"starting again in (\S+) s", served.log.read_text())
+    assert len(waits) == 9
+    assert all(float(wait) <= 2 for wait in waits)
+
+
+def test_a_supervisor_that_is_killed_takes_its_children_with_it(served: Served, pids: dict[str, int]) -> None:
+    """Nobody is left to start them again, so none may go on alone; what comes next starts afresh."""
+    os.kill(pids["supervisor"], signal.SIGKILL)
+    until(lambda: not any(is_alive(pid) for pid in pids.values()), 30)
+    with served.serving():
+        assert served.pid("worker") != pids["worker"]
