@@ -34,7 +34,7 @@ def start(arguments: Sequence[str], *, name: str, data_dir: Path, log: Path, env
     if log.exists() and log.stat().st_size > _LARGEST_LOG_BYTES:
         log.replace(log.with_name(log.name + ".1"))
     program = shutil.which(arguments[0]) or arguments[0]
-    return os.posix_spawn(
+    pid = os.posix_spawn(
         program,
         list(arguments),
         {**environment, "TOLLGATE_DATA_DIR": str(data_dir), MARK: mark(name, data_dir)},
@@ -47,6 +47,16 @@ def start(arguments: Sequence[str], *, name: str, data_dir: Path, log: Path, env
         setsigmask=[],
         setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
     )
+    _await_mark(pid)
+    return pid
+
+
+def _await_mark(pid: int) -> None:
+    """Waits until the new process can be known by its mark: for an instant within exec its environment reads empty."""
+    while not Path(f"/proc/{pid}/environ").read_bytes():
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.001)
 
 
 def is_running(pid: int, name: str, data_dir: Path) -> bool:
