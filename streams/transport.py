@@ -85,7 +85,10 @@ class BatchConsumer(driver.Consumer):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 self._break_chains({tp: polled}, generation)
                 continue
-            if not polled or not (active is None or tp in active or tp in self._buffered_partitions):
+            if not polled:
+                continue
+            if not (active is None or tp in active or tp in self._buffered_partitions):
+                self._break_chains({tp: polled}, generation)
                 continue
             read = self._read_offset[tp]
             if read is not None and polled[0].offset < read:
