@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from benchmarks import workload
 from benchmarks.machine import machine, owners, resident_bytes, services
-from benchmarks.pipeline import Inexact
+from benchmarks.pipeline import Inexact, prepared
 from benchmarks.stage import Report, Rows, grant, own_services
 from console.running import deployment
 from ingest.accept import Record
@@ -87,7 +87,7 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
         expected.grant(name)
     await grant(bootstrap, workload.grants(names, now))
     samples: list[Sample] = []
-    with deployment(settings, report, workers):
+    with deployment(settings, report, prepared, workers):
         rows = Rows(clickhouse_url)
         await rows.reach(customers)
         watched = {

@@ -39,9 +39,7 @@ async def run(bootstrap: str, redis_url: str, events: int) -> dict[str, float]:
     """Rates `events` records."""
     redis = Redis.from_url(redis_url)
     charge = redis.register_script(SCRIPT)
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, max_batch_size=4 * 2**20, max_request_size=4 * 2**20, compression_type="lz4"
-    )
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=4 * 2**20, max_request_size=4 * 2**20)
     consumer = AIOKafkaConsumer(
         USAGE_EVENTS,
         bootstrap_servers=bootstrap,
