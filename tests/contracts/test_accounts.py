@@ -1,0 +1,229 @@
+"""One suite for the Accounts port: whoever keeps account values behaves like this, in memory and on the real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from schemas.errors import Unavailable
+from streams.accounts.port import Accounts, Position, PositionMoved
+from streams.accounts.redis import PART_MAX_ACCOUNTS, RedisAccounts
+from tests.fakes.accounts import MemoryAccounts
+
+_partitions = itertools.count(5_000)
+
+
+@dataclass
+class Store:
+    """An adapter, a partition that nobody used, and how to lose what it holds."""
+
+    accounts: Accounts
+    partition: int
+    flush: Callable[[], Awaitable[None]]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """Each implementation in its turn."""
+    partition = next(_partitions)
+    if request.param == "memory":
+        memory = MemoryAccounts()
+
+        async def forget() -> None:
+            memory.flush()
+
+        yield Store(memory, partition, forget)
+        return
+    url = request.getfixturevalue("services").redis_url
+    redis = Redis.from_url(url)
+    accounts = RedisAccounts(url)
+
+    async def flush() -> None:
+        keys = [key async for key in redis.scan_iter(match=f"{{{partition}}}:*", count=10_000)]
+        if keys:
+            await redis.delete(*keys)
+
+    try:
+        yield Store(accounts, partition, flush)
+    finally:
+        await flush()
+        await accounts.close()
+        await redis.aclose()
+
+
+def at(offset: int, *, ledger: str = "ledger", seq: int = 0) -> Position:
+    return Position(ledger, offset, seq or offset * 10, offset * 2, offset * 3, 4)
+
+
+async def test_a_partition_nobody_wrote_to_holds_nothing(store: Store) -> None:
+    """No position, no accounts, not serving."""
+    accounts, partition = store.accounts, store.partition
+    assert await accounts.position(partition) is None
+    standing, value = await accounts.peek(partition, "k")
+    assert (standing.position, standing.serving, value) == (None, False, None)
+    assert await accounts.standing(partition) == standing
+    assert await accounts.read(partition, at(0), ["k"]) == [None]
+
+
+async def test_what_was_applied_is_read_at_its_position(store: Store) -> None:
+    """Bytes come back as they went in, in the order that was asked; unknown customers are None."""
+    accounts, partition = store.accounts, store.partition
+    values = {"a": b"\x00\xff", "größe:\U0001f4b0": b"2", "3:a b:c\n": b""}
+    await accounts.apply(partition, 0, at(1), values, serving=True)
+    assert await accounts.position(partition) == at(1)
+    assert await accounts.read(partition, at(1), [*values, "none"]) == [*values.values(), None]
+    standing, value = await accounts.peek(partition, "a")
+    assert (standing.position, standing.serving, value) == (at(1), True, b"\x00\xff")
+    assert standing.beat > 0
+
+
+async def test_values_are_absolute_and_others_stay(store: Store) -> None:
+    """A later application replaces what it names and nothing else; positions may skip offsets."""
+    accounts, partition = store.accounts, store.partition
+    await accounts.apply(partition, 0, at(1), {"a": b"1", "b": b"1"}, serving=True)
+    await accounts.apply(partition, 1, at(5), {"a": b"2"}, serving=True)
+    assert await accounts.read(partition, at(5), ["a", "b"]) == [b"2", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "after"),
+    [(0, at(9)), (3, at(9)), (2, at(9, ledger="another")), (2**53 + 1, at(2**53 + 2))],
+)
+async def test_a_position_that_is_not_the_expected_one_changes_nothing(
+    store: Store, expected: int, after: Position
+) -> None:
+    """Behind, ahead, another ledger: the position that stands is answered, no account is touched."""
+    accounts, partition = store.accounts, store.partition
+    await accounts.apply(partition, 0, at(2), {"a": b"1"}, serving=True)
+    with pytest.raises(PositionMoved) as moved:
+        await accounts.apply(partition, expected, after, {"a": b"2", "b": b"2"}, serving=True)
+    assert moved.value.found == at(2)
+    assert await accounts.read(partition, at(2), ["a", "b"]) == [b"1", None]
+    with pytest.raises(PositionMoved):
+        await accounts.read(partition, Position(after.ledger_id, expected, 0), ["a"])
+
+
+async def test_numbers_are_compared_as_they_are_beyond_doubles(store: Store) -> None:
+    """2^53 and 2^53 + 1 are two positions."""
+    accounts, partition = store.accounts, store.partition
+    await accounts.apply(partition, 0, at(2**53), {}, serving=True)
+    with pytest.raises(PositionMoved):
+        await accounts.apply(partition, 2**53 + 1, at(2**53 + 9), {}, serving=True)
+    await accounts.apply(partition, 2**53, at(2**53 + 1), {}, serving=True)
+    assert await accounts.position(partition) == at(2**53 + 1)
+
+
+async def test_applying_again_what_was_applied_is_success_and_changes_nothing(store: Store) -> None:
+    """A call whose answer was lost may be repeated."""
+    accounts, partition = store.accounts, store.partition
+    for _ in range(2):
+        await accounts.apply(partition, 0, at(1), {"a": b"1"}, serving=True)
+    assert await accounts.read(partition, at(1), ["a"]) == [b"1"]
+
+
+async def test_the_beat_moves_nothing_and_finds_what_was_lost(store: Store) -> None:
+    """With nothing to apply the comparison alone is made: it says if the last writes still stand."""
+    accounts, partition = store.accounts, store.partition
+    await accounts.apply(partition, 0, at(1), {"a": b"1"}, serving=True)
+    first = (await accounts.standing(partition)).beat
+    await asyncio.sleep(0.005)
+    await accounts.apply(partition, 1, at(1), {}, serving=True)
+    assert (await accounts.standing(partition)).beat > first
+    assert await accounts.position(partition) == at(1)
+    await store.flush()
+    with pytest.raises(PositionMoved) as moved:
+        await accounts.apply(partition, 1, at(1), {}, serving=True)
+    assert moved.value.found is None
+    with pytest.raises(PositionMoved):
+        await accounts.read(partition, at(1), ["a"])
+    await accounts.apply(partition, 0, at(1), {"a": b"1"}, serving=True)
+    assert await accounts.read(partition, at(1), ["a"]) == [b"1"]
+
+
+async def test_a_partition_that_is_rebuilt_does_not_serve(store: Store) -> None:
+    """Until its owner says that it is whole."""
+    accounts, partition = store.accounts, store.partition
+    await accounts.apply(partition, 0, at(1), {"a": b"1"}, serving=False)
+    assert not (await accounts.standing(partition)).serving
+    await accounts.apply(partition, 1, at(1), {}, serving=True)
+    assert (await accounts.standing(partition)).serving
+
+
+async def test_partitions_do_not_meet(store: Store) -> None:
+    """The same key in another partition is another account."""
+    accounts, partition = store.accounts, store.partition
+    other = next(_partitions)
+    await accounts.apply(partition, 0, at(1), {"a": b"1"}, serving=True)
+    assert await accounts.position(other) is None
+    assert (await accounts.peek(other, "a"))[1] is None
+
+
+async def test_more_accounts_than_one_call_holds_are_applied_whole(store: Store) -> None:
+    """Also twice over, also where only a part had come before a crash."""
+    accounts, partition = store.accounts, store.partition
+    many = {f"k{number}": str(number).encode() for number in range(2 * PART_MAX_ACCOUNTS + 7)}
+    for _ in range(2):
+        await accounts.apply(partition, 0, at(1), many, serving=True)
+    assert await accounts.read(partition, at(1), list(many)) == list(many.values())
+
+
+async def test_of_many_that_move_one_position_one_wins(store: Store) -> None:
+    """Racing owners: exactly one application stands, the others are told that the position moved."""
+    accounts, partition = store.accounts, store.partition
+    await accounts.apply(partition, 0, at(1), {}, serving=True)
+
+    async def race(number: int) -> Any:
+        try:
+            await accounts.apply(partition, 1, at(2 + number), {"a": str(number).encode()}, serving=True)
+        except PositionMoved as moved:
+            return moved
+        return number
+
+    answers = await asyncio.gather(*(race(number) for number in range(20)))
+    (winner,) = [answer for answer in answers if isinstance(answer, int)]
+    assert await accounts.read(partition, at(2 + winner), ["a"]) == [str(winner).encode()]
+
+
+async def test_a_redis_that_does_not_answer_is_unavailable() -> None:
+    """Every method says so, and as nothing but Unavailable; the same of the fake."""
+    memory = MemoryAccounts()
+    memory.away = True
+    for accounts in (RedisAccounts("redis://127.0.0.1:1", timeout_seconds=0.2), memory):
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda held=accounts: held.position(1),
+            lambda held=accounts: held.read(1, at(1), ["a"]),
+            lambda held=accounts: held.apply(1, 0, at(1), {}, serving=True),
+            lambda held=accounts: held.standing(1),
+            lambda held=accounts: held.peek(1, "a"),
+        ]
+        for call in calls:
+            with pytest.raises(Unavailable) as away:
+                await call()
+            assert type(away.value) is Unavailable
+        await accounts.close()
+
+
+async def test_a_redis_that_stops_answering_is_unavailable_in_time() -> None:
+    """A server that takes the connection and says nothing more is away after the time-out, not for ever."""
+    open_until_end = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await open_until_end.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    accounts = RedisAccounts(f"redis://127.0.0.1:{port}", timeout_seconds=0.1)
+    try:
+        with pytest.raises(Unavailable):
+            await accounts.position(1)
+    finally:
+        await accounts.close()
+        open_until_end.set()
+        server.close()
