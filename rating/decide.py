@@ -169,6 +169,8 @@ def _rate_bytes(rate: Rate) -> int:
 
 
 def _burnt_bytes(burnt: Burnt) -> int:
+    if len(burnt) == 1:  # nearly always, and a generator costs more than all the rest
+        return 22 + _UTF8 * len(burnt[0][0])
     return 8 + sum(14 + _UTF8 * len(credit_id) for credit_id, _ in burnt) if burnt else 0
 
 
