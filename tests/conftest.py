@@ -9,10 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from schemas.settings import PREFIX, Settings
 from tests.deployment import Tollgate, running
+
+# The same examples on every run, and no clock: a busy machine fails no law. `pytest --hypothesis-profile=default
+# tests/laws` looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 for _name in [name for name in os.environ if name.startswith(PREFIX)]:
     del os.environ[_name]

@@ -14,7 +14,6 @@ LONGEST_LINES: Final = 400
 
 # A module longer than that, and why it is one module.
 LONG_MODULES: Final[dict[str, str]] = {
-    "ingest/publish.py": "one client whose buffer, batches and confirmations hold one another's invariants",
     "rating/decide.py": "the hot path: one order of steps over shared columns",
     "streams/lane.py": "open, decide, commit and apply are one state machine with one position",
 }

@@ -6,11 +6,14 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rating.rate import PeriodPrice, Price, compile_price
 from schemas.catalog import price_from_document
+from schemas.errors import InvalidInput
+from schemas.limits import AMOUNT_MAX_NANOS
 from schemas.money import NANOS, round_half_even
 
 MONEY = st.integers(0, 10**12).map(lambda digits: f"{digits // 10**11}.{digits % 10**11:011d}")
@@ -60,11 +63,15 @@ def compiled(fields: dict[str, Any]) -> Price:
 
 
 def charges(price: Price, quantities: list[int]) -> list[int]:
-    """What a period's events are charged, in this order."""
+    """What a period's events are charged, in this order. A charge beyond the bound is refused: a law of its own."""
     booked, before, after = [], None, 0
     for quantity in quantities:
         after += quantity
-        booked.append(price.charge_after(before, after))
+        try:
+            booked.append(price.charge_after(before, after))
+        except InvalidInput as refusal:
+            assume(refusal.reason != "amount_overflow")
+            raise
         before = after
     return booked
 
@@ -94,7 +101,7 @@ def test_taking_usage_back_ends_where_less_usage_would(fields: dict[str, Any], c
             kept.append(change)
             total += change
     if kept and isinstance(price, PeriodPrice):
-        assert sum(charges(price, kept)) == price.charge_after(None, total)
+        assert [sum(charges(price, kept))] == charges(price, [total])
 
 
 @given(
@@ -164,10 +171,16 @@ def test_a_minimum_below_the_maximum_is_what_a_period_comes_to_at_least(
 
 @given(MONEY, COUNTS, st.lists(NANO_UNITS, min_size=1, max_size=20))
 def test_an_event_alone_is_charged_within_half_a_nano(amount: str, divisor: int | str, quantities: list[int]) -> None:
-    """A price by event rounds each charge once; a period's sum is off by half a nano an event at most."""
+    """A price by event rounds each charge once; a period's sum is off by half a nano an event at most. What would be
+    beyond the bound is refused, and nothing else."""
     price = compiled({"model": "per_unit", "unit_amount": amount, "unit_divisor": divisor})
     rate = Fraction(amount) / Fraction(divisor)
     for quantity in quantities:
+        if round(quantity * rate) > AMOUNT_MAX_NANOS:
+            with pytest.raises(InvalidInput) as refused:
+                price.charge_after(None, quantity)
+            assert refused.value.reason == "amount_overflow"
+            continue
         assert abs(price.charge_after(None, quantity) - quantity * rate) <= Fraction(1, 2)
         assert price.charge_after(None, quantity) == round(quantity * rate)
 
