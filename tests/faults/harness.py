@@ -7,7 +7,9 @@ began, so that scenes can follow one another on the same Kafka. Everything that 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,48 +17,59 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
+from redis.asyncio import Redis
 
+from backing import native
+from console.supervisor import is_ready
 from schemas.account import account_key, unpack_account
 from schemas.catalog import parse
 from schemas.errors import Unavailable
 from schemas.ledger import rows
+from schemas.settings import PREFIX, Settings
 from streams import catalogue, ledger
 from streams.accounts.redis import RedisAccounts
 from streams.worker import partition_count
+from tests.deployment import ROOT, settings_in
 from tests.faults.auditor import Auditor
 from tests.faults.load import ACCOUNT, CATALOG, USAGE, Load, Record
 
 DRAINED_WITHIN_SECONDS = 180.0
 
 
-class Workers:
-    """Rating workers as processes, each started again when it dies, as the supervisor does."""
+class Processes:
+    """Workers and sink as processes, each started again when it dies, as the supervisor does."""
 
-    def __init__(self, data_dir: Path, environment: dict[str, str], log: Path) -> None:
-        self._environment = {**os.environ, **environment, "TOLLGATE_DATA_DIR": str(data_dir)}
+    def __init__(self, settings: Settings, log: Path) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self._environment = {**kept, **settings.environment(), "PYTHONPATH": str(ROOT)}
         self._log = log
-        self._keepers: dict[int, asyncio.Task[None]] = {}
-        self._running: dict[int, asyncio.subprocess.Process] = {}
-        self.exits: list[int] = []
-        """Codes of processes that ended without having been told to."""
+        self._data_dir = settings.data_dir
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self.exits: list[tuple[str, int]] = []
+        """Names and codes of processes that ended without having been killed or told to."""
         self.killed = 0
 
-    def start(self, number: int) -> None:
-        """Starts a worker and keeps it alive."""
-        self._keepers[number] = asyncio.create_task(self._keep(number))
+    def start(self, name: str, *command: str) -> None:
+        """Starts a process and keeps it alive. `name` is its role and a number of its own; without a command it is the
+        role's subcommand of `tollgate`."""
+        role = name.rstrip("0123456789")
+        self._keepers[name] = asyncio.create_task(self._keep(name, command or ("-m", "console.main", role)))
 
-    async def stop(self, number: int) -> int | None:
-        """SIGTERM, and the code it ends with; whoever does not drain within 30 s is killed (None)."""
-        self._keepers.pop(number).cancel()
-        process = self._running.pop(number, None)
+    async def stop(self, name: str) -> int | None:
+        """SIGTERM, and the code it ends with; what does not drain within 30 s is killed (None)."""
+        self._keepers.pop(name).cancel()
+        process = self._running.pop(name, None)
         if process is None:
             return None
-        for name in (signal.SIGCONT, signal.SIGTERM):
+        for number in (signal.SIGCONT, signal.SIGTERM):
             with suppress(ProcessLookupError):
-                process.send_signal(name)
+                process.send_signal(number)
         try:
             return await asyncio.wait_for(process.wait(), 30)
         except TimeoutError:
@@ -66,62 +79,66 @@ class Workers:
 
     async def close(self) -> list[int | None]:
         """Stops all; the codes they ended with."""
-        return list(await asyncio.gather(*(self.stop(number) for number in list(self._keepers))))
+        return list(await asyncio.gather(*(self.stop(name) for name in list(self._keepers))))
 
-    def signal(self, number: int, name: signal.Signals) -> bool:
-        """Signals a worker if it runs."""
-        process = self._running.get(number)
+    async def ready(self, *names: str) -> None:
+        """Waits until workers are members of the group and all their lanes are open."""
+        deadline = time.monotonic() + DRAINED_WITHIN_SECONDS
+        while not all(name in self._running and is_ready(self._data_dir, self._running[name].pid) for name in names):
+            assert time.monotonic() < deadline, f"{names} did not become ready; ended: {self.exits[-20:]}"
+            await asyncio.sleep(0.1)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Signals a process if it runs."""
+        process = self._running.get(name)
         if process is None:
-            return False
-        if name == signal.SIGKILL:
+            return
+        if number == signal.SIGKILL:
             self.killed += 1
         with suppress(ProcessLookupError):
-            process.send_signal(name)
-        return True
+            process.send_signal(number)
 
-    async def _keep(self, number: int) -> None:
+    async def _keep(self, name: str, command: tuple[str, ...]) -> None:
         while True:
             with self._log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
-                    "-m",
-                    "console.main",
-                    "worker",
+                    *command,
+                    cwd=ROOT,
                     env=self._environment,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     process_group=0,
                 )
-            self._running[number] = process
+            self._running[name] = process
             code = await process.wait()
-            del self._running[number]
             if code != -signal.SIGKILL:
-                self.exits.append(code)
+                self.exits.append((name, code))
             await asyncio.sleep(0.2)
 
 
 class Scene:
     """Made by `scene`."""
 
-    def __init__(self, bootstrap: str, redis_url: str, data_dir: Path, seed: int, customers: int, log: Path) -> None:
-        self.bootstrap = bootstrap
-        self.redis_url = redis_url
+    def __init__(self, settings: Settings, seed: int, customers: int) -> None:
+        assert settings.kafka_bootstrap is not None
+        assert settings.redis_url is not None
+        assert settings.clickhouse_url is not None
+        self.settings = settings
+        self.bootstrap = settings.kafka_bootstrap
         self.seed = seed
+        self.log = settings.data_dir / f"processes-{seed}.log"
         self.tenant = f"t{seed}-{time.time_ns() % 10**9}"
         self.load = Load(seed, customers, self.tenant)
-        self.workers = Workers(
-            data_dir,
-            {
-                "TOLLGATE_KAFKA_BOOTSTRAP": bootstrap,
-                "TOLLGATE_REDIS_URL": redis_url,
-                "TOLLGATE_CLICKHOUSE_URL": "http://127.0.0.1:9",
-            },
-            log,
-        )
+        self.processes = Processes(settings, self.log)
+        self.rows = ClickHouseRows(settings.clickhouse_url)
+        self.services = {service.name: service for service in native.services(settings_in(settings.data_dir))}
         self.sent = 0
         self.partitions = 0
+        self._redis_url = settings.redis_url
         self._starts: dict[TopicPartition, int] = {}
+        self._firsts: dict[TopicPartition, int] = {}
         self._ledger_starts: dict[int, tuple[int, int | None]] = {}
 
     async def begin(self) -> None:
@@ -130,6 +147,7 @@ class Scene:
         async with self._consumer() as consumer:
             places = [TopicPartition(topic, number) for topic in (USAGE, ACCOUNT) for number in range(self.partitions)]
             self._starts = await consumer.end_offsets(places)
+        self._firsts = dict(self._starts)
         self.auditor = Auditor(self.home_of)
         for number in range(self.partitions):
             tail = await ledger.tail(self.bootstrap, number)
@@ -200,7 +218,7 @@ class Scene:
     async def drained(self, within_seconds: float = DRAINED_WITHIN_SECONDS) -> float:
         """Reads the inputs into the auditor until every record of them is decided and applied; the seconds it took."""
         begun = time.monotonic()
-        accounts = RedisAccounts(self.redis_url)
+        accounts = RedisAccounts(self._redis_url)
         try:
             async with self._consumer() as consumer:
                 consumer.assign(list(self._starts))
@@ -218,7 +236,7 @@ class Scene:
                     if time.monotonic() - begun > within_seconds:
                         raise AssertionError(
                             f"seed {self.seed}: not decided within {within_seconds} s: {waiting}; "
-                            f"workers ended with {self.workers.exits}"
+                            f"ended: {self.processes.exits[-20:]}; see {self.log}"
                         )
         finally:
             await accounts.close()
@@ -236,6 +254,124 @@ class Scene:
             if reached < end:
                 waiting.append(f"{place.topic}[{place.partition}] {reached} of {end}")
         return waiting
+
+    async def restart(self, name: str, *, away_seconds: float = 0.0, crash: bool = False) -> None:
+        """Stops a store, or kills it, and starts it again after a while."""
+        service = self.services[name]
+        await asyncio.to_thread(service.kill if crash else service.stop)
+        await asyncio.sleep(away_seconds)
+        await asyncio.to_thread(service.start)
+
+    async def set_redis_back(self, seconds: float) -> None:
+        """Gives Redis the data it had so many seconds before."""
+        redis = self.services["redis"]
+        data, copy = redis.folder / "data", redis.folder / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(data, copy)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(redis.kill)
+        shutil.rmtree(data)
+        copy.rename(data)
+        await asyncio.to_thread(redis.start)
+
+    async def flush_redis(self) -> None:
+        """Takes all from Redis."""
+        redis = Redis.from_url(self._redis_url)
+        await redis.flushall()
+        await redis.aclose()
+
+    async def settled(self, within_seconds: float = DRAINED_WITHIN_SECONDS) -> float:
+        """Waits until all that was sent is decided, applied and in ClickHouse, and audits it. Fails the test with what
+        differs; answers the seconds until it was there."""
+        begun = time.monotonic()
+        await self.drained(within_seconds)
+        while (found := await self._projected()) < len(self.auditor.expected):
+            if time.monotonic() - begun > within_seconds:
+                raise AssertionError(
+                    f"seed {self.seed}: {found} of {len(self.auditor.expected)} outcomes in ClickHouse after "
+                    f"{within_seconds} s; ended: {self.processes.exits[-20:]}; see {self.log}"
+                )
+            await asyncio.sleep(0.5)
+        took = time.monotonic() - begun
+        faults = await self.audit() + await self._audit_rows()
+        assert faults == [], f"seed {self.seed}: " + "\n".join(faults)
+        assert self.auditor.outcomes.total() >= self.sent
+        print(f"seed {self.seed}: {dict(self.auditor.outcomes)}, settled after {took:.1f} s")
+        return took
+
+    def _ours(self) -> str:
+        """A condition on rows: from where this scene began."""
+        return " OR ".join(
+            f"(topic = '{place.topic}' AND partition = {place.partition} AND offset >= {first})"
+            for place, first in self._firsts.items()
+        )
+
+    async def _projected(self) -> int:
+        try:
+            ((found,),) = await self.rows.ask(f"SELECT count() FROM tollgate.event_outcomes WHERE {self._ours()}")
+        except OSError:  # it is away
+            return -1
+        return int(found)
+
+    async def _audit_rows(self) -> list[str]:
+        """Every difference between what must be and what ClickHouse shows."""
+        ask = self.rows.ask
+        faults: list[str] = []
+        outcomes = await ask(
+            f"SELECT topic, partition, offset, outcome, reason FROM tollgate.event_outcomes WHERE {self._ours()}"
+        )
+        found = [
+            ((topic, int(number), int(offset)), outcome, reason) for topic, number, offset, outcome, reason in outcomes
+        ]
+        must = [(place, expected.outcome, expected.reason) for place, expected in self.auditor.expected.items()]
+        if sorted(found) != sorted(must):
+            faults.append(f"event_outcomes: {sorted(set(found) ^ set(must))[:5]}, {len(found)} rows, not {len(must)}")
+        letters = await ask(f"SELECT topic, partition, offset, reason FROM tollgate.dead_letters WHERE {self._ours()}")
+        dead = sorted(((topic, int(number), int(offset)), reason) for topic, number, offset, reason in letters)
+        if dead != sorted((place, reason) for place, outcome, reason in must if outcome == "dead_letter"):
+            faults.append(f"dead_letters: {len(dead)} rows differ from {self.auditor.outcomes['dead_letter']}")
+        charges: dict[tuple[str, str], tuple[int, int]] = {}
+        for expected in self.auditor.expected.values():
+            for _, price, quantity, amount in expected.charges:
+                before = charges.get((expected.customer, price), (0, 0))
+                charges[expected.customer, price] = (before[0] + quantity, before[1] + amount)
+        rated = await ask(
+            "SELECT customer, price_id, sum(quantity), sum(amount) FROM tollgate.rated_usage "
+            f"WHERE tenant = '{self.tenant}' GROUP BY customer, price_id"
+        )
+        summed = {(customer, price): (nanos(quantity), nanos(amount)) for customer, price, quantity, amount in rated}
+        faults += [
+            f"rated_usage of {key}: {summed.get(key)}, must be {charges.get(key)}"
+            for key in sorted(charges.keys() | summed.keys())
+            if charges.get(key) != summed.get(key)
+        ][:5]
+        wallets = await ask(
+            f"SELECT customer, sum(amount) FROM tollgate.ledger WHERE tenant = '{self.tenant}' GROUP BY customer"
+        )
+        sums = {customer: nanos(amount) for customer, amount in wallets}
+        faults += [
+            f"ledger of {customer}: {sums.get(customer, 0)}, must be {balance}"
+            for customer, balance in self.auditor.balances.items()
+            if customer and sums.get(customer, 0) != balance
+        ][:5]
+        return faults
+
+    async def reconciled(self) -> int:
+        """The exit code of `tollgate reconcile`; 0 says that every equation holds."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        with self.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "console.main",
+                "reconcile",
+                cwd=ROOT,
+                env={**kept, **self.settings.environment()},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return await process.wait()
 
     async def audit(self) -> list[str]:
         """Every difference between what must be and what the ledger and the accounts hold; empty if all is well."""
@@ -260,7 +396,7 @@ class Scene:
                     if told.get(account.customer, 0) != account.balance:
                         faults.append(f"{account.customer}: {account.balance} after seq {record.next_seq}")
         balances: dict[str, int | None] = {}
-        accounts = RedisAccounts(self.redis_url)
+        accounts = RedisAccounts(self._redis_url)
         try:
             for customer in self.auditor.balances:
                 _, packed_now = await accounts.peek(self.home_of(customer), account_key(self.tenant, customer))
@@ -270,19 +406,49 @@ class Scene:
         return faults[:10] + self.auditor.compare(entries, balances)
 
 
+class ClickHouseRows:
+    """Asks ClickHouse over plain HTTP, as an analyst does. OSError where it does not answer."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._url = f"{parts.scheme}://{parts.hostname}:{parts.port}/"
+        secret = f"{unquote(parts.username or 'default')}:{unquote(parts.password or '')}"
+        self._authorization = "Basic " + base64.b64encode(secret.encode()).decode()
+
+    async def ask(self, query: str) -> list[list[str]]:
+        """The rows, as texts."""
+        return await asyncio.to_thread(self._ask, query)
+
+    def _ask(self, query: str) -> list[list[str]]:
+        secret = {"Authorization": self._authorization}
+        body = f"{query} FORMAT TabSeparated".encode()
+        asked = Request(self._url, body, secret, method="POST")  # noqa: S310 - the deployment's own http address
+        with urlopen(asked, timeout=60) as answer:  # noqa: S310 - as above
+            return [line.split("\t") for line in answer.read().decode().splitlines()]
+
+
+def nanos(decimal: str) -> int:
+    """Decimal text of at most nine places, in nanos."""
+    whole, _, fraction = decimal.lstrip("-").partition(".")
+    assert len(fraction.rstrip("0")) <= 9
+    value = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0"))
+    return -value if decimal.startswith("-") else value
+
+
 @asynccontextmanager
 async def scene(
-    bootstrap: str, redis_url: str, data_dir: Path, *, seed: int, customers: int = 200, workers: int = 2
+    settings: Settings, *, seed: int, customers: int = 200, workers: int = 2, sinks: int = 1
 ) -> AsyncIterator[Scene]:
-    """A scene with a catalogue and running workers. Prints its seed."""
-    log = data_dir / f"workers-{seed}.log"
-    made = Scene(bootstrap, redis_url, data_dir, seed, customers, log)
-    print(f"seed {seed}, tenant {made.tenant}, workers log to {log}")
+    """A scene with a catalogue, running workers and a sink. Prints its seed."""
+    made = Scene(settings, seed, customers)
+    print(f"seed {seed}, tenant {made.tenant}, processes log to {made.log}")
     await made.begin()
-    await catalogue.apply(bootstrap, parse(CATALOG), made.tenant, time.time_ns() // 1000)
+    await catalogue.apply(made.bootstrap, parse(CATALOG), made.tenant, time.time_ns() // 1000)
     for number in range(workers):
-        made.workers.start(number)
+        made.processes.start(f"worker{number}")
+    for number in range(sinks):
+        made.processes.start(f"sink{number}")
     try:
         yield made
     finally:
-        await made.workers.close()
+        await made.processes.close()
