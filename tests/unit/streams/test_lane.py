@@ -1,0 +1,235 @@
+"""A lane by itself: what it takes, what it lets go of, and what it does while a store is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from rating.book import PriceBook
+from schemas.account import new_account, pack_account
+from schemas.errors import Doubt, InvariantBroken, Unavailable
+from schemas.ledger import genesis
+from streams.accounts.port import Position, PositionMoved
+from streams.deciding import Place
+from streams.lane import CACHED_ACCOUNTS, DELIVERIES_WAITING, DecidingFailed, Delivery, Lane, Surroundings, _booked
+from streams.measures import Measures
+from streams.transaction import Fenced
+from streams.transport import UNKNOWN
+from tests.fakes.accounts import MemoryAccounts
+from tests.fakes.partition import MemoryPartition, paid, released, tokens
+
+
+def lane(tmp_path: Path, accounts: MemoryAccounts | None = None) -> Lane:
+    return Lane(
+        3,
+        Surroundings(
+            bootstrap="127.0.0.1:1",
+            partitions=8,
+            max_future=0,
+            identity_directory=tmp_path,
+            accounts=accounts or MemoryAccounts(),
+            book=PriceBook(),
+            catalogue_known=asyncio.Event(),
+            measures=Measures(CollectorRegistry()),
+            now=lambda: 0,
+        ),
+        lambda: True,
+    )
+
+
+def delivery(number: int = 0) -> Delivery:
+    return Delivery(1, UNKNOWN, [number], lambda: None)
+
+
+async def test_a_lane_holds_the_flow_back_when_it_has_enough(tmp_path: Path) -> None:
+    """Whoever delivers waits until there is room, and the order stays."""
+    waiting = lane(tmp_path)
+    for number in range(DELIVERIES_WAITING):
+        await waiting.deliver(delivery(number))
+    third = asyncio.create_task(waiting.deliver(delivery(DELIVERIES_WAITING)))
+    await asyncio.sleep(0)
+    assert not third.done()
+    first = waiting.deliveries.get_nowait()
+    await third
+    assert [first.records, *(waiting.deliveries.get_nowait().records for _ in range(2))] == [[0], [1], [2]]
+
+
+async def test_a_lane_that_stops_lets_go_of_whoever_waits_to_deliver(tmp_path: Path) -> None:
+    """The one agent of all lanes must not be held for ever by a lane that takes nothing any more."""
+    stopping = lane(tmp_path)
+    for number in range(DELIVERIES_WAITING):
+        await stopping.deliver(delivery(number))
+    held = asyncio.create_task(stopping.deliver(delivery()))
+    await asyncio.sleep(0)
+    stopping.stop()
+    await asyncio.wait_for(held, 1)
+
+
+class FailingReader:
+    """An account reader that failed."""
+
+    def waiting(self) -> bool:
+        return True
+
+    def take(self) -> list[Any]:
+        raise Doubt("reading failed")
+
+
+async def test_a_reader_that_failed_takes_no_delivery_with_it(tmp_path: Path) -> None:
+    """The delivery is still there when the lane has opened again."""
+    opened = lane(tmp_path)
+    opened._account_reader = FailingReader()  # type: ignore[assignment]
+    await opened.deliver(delivery())
+    with pytest.raises(Doubt):
+        await opened._next()
+    assert opened.deliveries.qsize() == 1
+
+
+async def test_a_store_that_is_away_is_waited_for_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is fact already is not given up; when the store answers, the same call goes on."""
+    monkeypatch.setattr("streams.lane.BACKOFF_SECONDS", (0.001,))
+    accounts = MemoryAccounts()
+    patient = lane(tmp_path, accounts)
+    patient._applied = Position("l", 0, 0)
+    accounts.away = True
+    applying = asyncio.create_task(patient._apply(Position("l", 1, 1), {"a": b"1"}, serving=True))
+    await asyncio.sleep(0.02)
+    assert not applying.done()
+    accounts.away = False
+    await applying
+    assert await accounts.position(3) == Position("l", 1, 1)
+    assert patient._applied.offset == 1
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) < 5
+
+
+async def test_a_lane_that_is_told_to_stop_does_not_wait_for_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it did not apply is fact in the ledger, and found there by the next owner."""
+    monkeypatch.setattr("streams.lane.BACKOFF_SECONDS", (0.001,))
+    accounts = MemoryAccounts()
+    accounts.away = True
+    stopping = lane(tmp_path, accounts)
+    stopping._applied = Position("l", 0, 0)
+    applying = asyncio.create_task(stopping._apply(Position("l", 1, 1), {}, serving=True))
+    await asyncio.sleep(0.005)
+    stopping.stop()
+    with pytest.raises(Doubt):
+        await applying
+
+
+async def test_accounts_that_are_not_where_they_were_left_are_doubt(tmp_path: Path) -> None:
+    """Never tried again in place: somebody else wrote, or writes were lost."""
+    accounts = MemoryAccounts()
+    opened = lane(tmp_path, accounts)
+    opened._applied = Position("l", 7, 7)
+    with pytest.raises(PositionMoved):
+        await opened._apply(Position("l", 8, 8), {}, serving=True)
+    assert issubclass(PositionMoved, Doubt)
+    assert opened._applied.offset == 7
+
+
+async def test_a_fault_of_ours_while_deciding_is_counted_where_it_happened(tmp_path: Path) -> None:
+    """Three at one place make the lane decide singly there; another place begins anew. What must end the process
+    passes."""
+    failing = lane(tmp_path)
+    failing._place = Place(3, "l", 0, 5, 6, 0, 0)
+    for count in (1, 2, 3):
+        with pytest.raises(DecidingFailed), failing._deciding_from((5, 6)):
+            raise ZeroDivisionError
+        assert failing._failures == ((5, 6), count)
+    with pytest.raises(DecidingFailed), failing._deciding_from((9, 6)):
+        raise KeyError("x")
+    assert failing._failures == ((9, 6), 1)
+    with pytest.raises(InvariantBroken), failing._deciding_from((9, 6)):
+        raise InvariantBroken("x")
+    assert failing._failures == ((9, 6), 1)
+
+
+class Reopening(Lane):
+    """A lane whose opening and serving are the test's."""
+
+    opened = 0
+
+    async def _open(self) -> None:
+        self.opened += 1
+
+    async def _serve(self) -> None:
+        raise Fenced("another writer")
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_two_living_owners_do_not_fence_one_another_for_ever(tmp_path: Path) -> None:
+    """Opening is no proof of anything: after so many fences in a short time the process leaves."""
+    fighting = Reopening(3, lane(tmp_path).around, lambda: True)
+    with pytest.raises(InvariantBroken, match="another living owner"):
+        await asyncio.wait_for(fighting.run(), 5)
+    assert fighting.opened == 21
+
+
+async def test_a_lane_that_is_no_longer_assigned_opens_no_more(tmp_path: Path) -> None:
+    """Fenced and not ours: it waits to be stopped, and fences nobody."""
+    gone = Reopening(3, lane(tmp_path).around, lambda: False)
+    running = asyncio.create_task(gone.run())
+    await asyncio.sleep(0.02)
+    assert gone.opened == 1
+    gone.stop()
+    await asyncio.wait_for(running, 1)
+
+
+class Waiting(Reopening):
+    """Opening finds Kafka away a few times, then serves until told to stop."""
+
+    async def _open(self) -> None:
+        self.opened += 1
+        if self.opened < 4:
+            raise Unavailable("kafka: away")
+
+    async def _serve(self) -> None:
+        await self._stopping.wait()
+
+
+async def test_a_lane_waits_for_stores_that_are_away_when_it_opens(tmp_path: Path) -> None:
+    """It tries again until they answer, and is no fault."""
+    opening = Waiting(3, lane(tmp_path).around, lambda: True)
+    running = asyncio.create_task(opening.run())
+    await asyncio.sleep(0.05)
+    assert opening.opened == 4
+    opening.stop()
+    await asyncio.wait_for(running, 1)
+
+
+async def test_the_cache_of_accounts_is_bounded(tmp_path: Path) -> None:
+    """Beyond its bound the oldest go; they are read again when they are needed."""
+    caching = lane(tmp_path)
+    caching._accounts = {str(number): new_account("t", str(number)) for number in range(CACHED_ACCOUNTS + 1)}
+    caching._bound_cache()
+    assert len(caching._accounts) == CACHED_ACCOUNTS - CACHED_ACCOUNTS // 4
+    assert str(CACHED_ACCOUNTS) in caching._accounts
+    assert pack_account(caching._accounts[str(CACHED_ACCOUNTS)])
+
+
+def test_the_ledger_alone_tells_what_is_booked() -> None:
+    """Identities and claims of every entry, in order; a record without entries books none."""
+    partition = MemoryPartition()
+    partition.usage(tokens(1), b"", tokens(1), released(2))
+    partition.account(paid(3, order_id="o"))
+    identities: list[bytes] = []
+    contents: list[bytes] = []
+    for chunk in partition.decided:
+        named, said = _booked(chunk.record)
+        identities += named
+        contents += said
+        assert (named, said) == (chunk.identities, chunk.contents)
+    assert len(identities) == len(set(identities)) == 1 + 2 + 3
+    assert dict(zip(identities, contents, strict=True)) == partition.booked
+    assert _booked(genesis(0, 0)) == ([], [])
