@@ -1,4 +1,4 @@
-# One image for all of Tollgate's processes: `tollgate api`, `worker`, `sink`, `scheduler`, and every other command.
+# One image for all of Tollgate's processes: `tollgate api`, `worker`, `sink`, and every other command.
 FROM python:3.13-slim AS build
 WORKDIR /build
 RUN python -m venv /opt/tollgate

@@ -38,7 +38,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
-    """One process of Tollgate: `role` is supervisor, api, worker, sink or scheduler."""
+    """One process of Tollgate: `role` is supervisor, api, worker or sink."""
 
     role: str
     pid: int

@@ -7,10 +7,10 @@ further codes (`reconcile`) returns the code. Messages go to standard error, res
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Final, NoReturn
 
 import click
@@ -24,51 +24,38 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "down": ("services", "down", "Stop what `up` started."),
     "status": ("services", "status", "Show services, processes and lag."),
     "settings": ("services", "settings", "Print the table of settings."),
-    "serve": ("serve", "serve", "Run API, workers, sink and scheduler under one supervisor."),
+    "serve": ("serve", "serve", "Run API, rating workers and sink under one supervisor."),
     "api": ("serve", "api", "Run the HTTP API alone."),
     "worker": ("serve", "worker", "Run one rating worker alone."),
     "sink": ("serve", "sink", "Run the ClickHouse sink alone."),
-    "scheduler": ("serve", "scheduler", "Run the scheduler alone."),
     "token": ("tokens", "token", "Issue, revoke and list service tokens."),
     "demo": ("demo", "demo", "Rate the real traces end to end and show what was charged."),
     "catalog": ("catalog", "catalog", "Check, apply, show and compare catalogues."),
     "events": ("events", "events", "Send events, or make them from a trace."),
     "rated": ("rated", "rated", "Follow the ledger."),
     "price": ("price", "price", "Estimate amounts without a server."),
-    "invoices": ("invoices", "invoices", "Close periods; finalize, void and show invoices."),
-    "explain": ("explain", "explain", "Say why an amount is what it is."),
     "reconcile": ("reconcile", "reconcile", "Prove that log, ledger, accounts and rows agree."),
-    "rerate": ("rerate", "rerate", "Rate history again under another catalogue."),
-    "rebuild": ("rebuild", "rebuild", "Compute all of Redis again from the ledger."),
-    "dlq": ("dlq", "dlq", "List, show, retry and drop dead letters."),
-    "jobs": ("jobs", "jobs", "List and run periodic jobs."),
     "bench": ("bench", "bench", "Run the benchmarks."),
 }
-
-
-def _module_there(name: str) -> bool:
-    return importlib.util.find_spec(f"console.{name}") is not None
 
 
 class _Lazy(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, (module, _, _) in COMMANDS.items() if _module_there(module)]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS or not _module_there(COMMANDS[cmd_name][0]):
+        if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(f"console.{module}"), attribute)
+        command = getattr(import_module(f"console.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, COMMANDS[name][2]) for name in self.list_commands(ctx)]
-        if rows:
-            with formatter.section("Commands"):
-                formatter.write_dl(rows)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The reader of a listing has seen enough (`| head`). Standard output must not be flushed again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        # A data dir or token file that this user may not write. What names no file is a fault of ours.
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

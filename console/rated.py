@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import sys
 from contextlib import aclosing
 from typing import Any
@@ -20,6 +19,7 @@ import orjson
 from backing.launch import attach
 from schemas.ledger import rows
 from schemas.money import format_nanos
+from schemas.period import format_time
 from schemas.settings import Settings
 from streams.ledger import partition_count, read, tail
 
@@ -65,7 +65,7 @@ async def _print(bootstrap: str, partition: int, from_beginning: bool, until_end
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     for name in ("occurred_at", "received_at", "rated_at"):
-        row[name] = _time(row[name])
+        row[name] = format_time(row[name])
     for charge in row["charges"]:
         for name in ("quantity", "quantity_before", "amount"):
             charge[name] = format_nanos(charge[name])
@@ -76,8 +76,3 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
             {"credit_id": credit, "amount": format_nanos(amount)} for credit, amount in posting["burnt"]
         ]
     return row
-
-
-def _time(microseconds: int) -> str:
-    moment = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=microseconds)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

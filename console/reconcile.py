@@ -25,10 +25,10 @@ EXIT_UNREADABLE = 3
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reconcile(period: str | None, as_json: bool) -> int:
     """Prove from the stores that log, ledger, accounts and rows agree."""
-    settings = attach(Settings.from_environment())
+    settings = Settings.from_environment()
     span = parse_month(period, "/period") if period is not None else None
     try:
-        equations = asyncio.run(gather(settings, span, _progress))
+        equations = asyncio.run(gather(attach(settings), span, _progress))
     except Unavailable as away:
         print(f"tollgate: {away}", file=sys.stderr)
         return EXIT_UNREADABLE

@@ -101,7 +101,7 @@ def _undisturbed() -> Iterator[None]:
 def _await_ready(settings: Settings, serve: subprocess.Popen[bytes] | None) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        found = [process for process in processes(settings) if process.role != "scheduler"]
+        found = processes(settings)
         if {process.role for process in found} >= {"worker", "sink", "api"} and all(one.ready for one in found):
             return
         if serve is not None and serve.poll() is not None:

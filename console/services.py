@@ -56,8 +56,11 @@ def status(as_json: bool) -> None:
         click.echo(_PLAIN.encode(found))
         return
     for name, service in found.services.items():
+        if service.url is None:
+            click.echo(f"{name:<12}not started")
+            continue
         answer = "ready" if service.ready else "does not answer"
-        click.echo(f"{name:<12}{answer:<17}{service.url or 'unknown'}{_pid(service.pid)}")
+        click.echo(f"{name:<12}{answer:<17}{service.url}{_pid(service.pid)}")
     for entry in found.processes:
         click.echo(f"{entry.role:<12}{'ready' if entry.ready else 'not ready':<17}{_pid(entry.pid).lstrip()}")
     for behind in found.lag:

@@ -32,16 +32,20 @@ QUANTITY_MAX_UNITS: Final = 2**63 - 1
 """Quantities lie in +-QUANTITY_MAX_UNITS whole units, so that their integral part fits Int64."""
 
 INPUT_RECORD_MAX_BYTES: Final = 4 * 1024 * 1024
-"""`max.message.bytes` of the input topics: what Kafka takes; what we accept is EVENT_MAX_BYTES."""
+"""`max.message.bytes` of the input topics and of the catalogue's: what Kafka takes; what we accept is
+EVENT_MAX_BYTES."""
 
 DEAD_LETTER_RECORD_MAX_BYTES: Final = 5 * 1024 * 1024
-"""`max.message.bytes` of the dead letter topics: an original of any accepted size and its headers."""
+"""`max.message.bytes` of the dead letter topics: an original of any size that an input takes, and its headers."""
 
 LEDGER_RECORD_MAX_BYTES: Final = 900_000
 """A ledger record, encoded and not compressed; a decided batch has as many records as it needs."""
 
 LEDGER_CHUNK_MAX_BYTES: Final = 700_000
 """A chunk of a batch ends before the event with which its record, estimated from above, would be larger."""
+
+LEDGER_BATCH_MAX_BYTES: Final = 2 * 1024 * 1024
+"""`max.message.bytes` of the ledger: a producer's batch, which holds at least one record."""
 
 ACCOUNT_MAX_BYTES: Final = 100_000
 """An account's packed values: a credit or a counter that would make them larger is refused. They travel whole in every
@@ -63,5 +67,6 @@ BODY_MAX_BYTES: Final = 8 * 1024 * 1024
 """An HTTP body; more is 413."""
 
 assert EVENT_MAX_BYTES + ACCOUNT_MAX_BYTES < LEDGER_CHUNK_MAX_BYTES < LEDGER_RECORD_MAX_BYTES
+assert LEDGER_RECORD_MAX_BYTES < LEDGER_BATCH_MAX_BYTES
 assert EVENT_MAX_BYTES < INPUT_RECORD_MAX_BYTES < DEAD_LETTER_RECORD_MAX_BYTES
 assert EVENT_MAX_BYTES < BODY_MAX_BYTES

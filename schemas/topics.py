@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.limits import DEAD_LETTER_RECORD_MAX_BYTES, INPUT_RECORD_MAX_BYTES, LEDGER_BATCH_MAX_BYTES
+
 USAGE_EVENTS: Final = "usage.events"
 ACCOUNT_EVENTS: Final = "account.events"
 CATALOG_VERSIONS: Final = "catalog.versions"
@@ -24,16 +26,7 @@ RATING_GROUP: Final = "tollgate-rating"
 SINK_GROUP: Final = "tollgate-sink"
 """The consumer group of the sinks. A hint too, but for dead letters: ClickHouse holds the position in the ledger."""
 
-# A producer may batch up to 1 MiB records; the broker takes whole batches of 4 MiB on inputs. A dead letter carries its
-# original and says why, so its topic takes more than any input record can be.
-MAX_INPUT_BATCH_BYTES: Final = 4 * 1024 * 1024
-MAX_DEAD_LETTER_BATCH_BYTES: Final = 5 * 1024 * 1024
-MAX_LEDGER_RECORD_BYTES: Final = 900_000
-"""A ledger record, encoded, before compression. A transaction has as many records as it needs."""
-MAX_LEDGER_BATCH_BYTES: Final = 2 * 1024 * 1024
-assert MAX_LEDGER_RECORD_BYTES < MAX_LEDGER_BATCH_BYTES <= MAX_INPUT_BATCH_BYTES < MAX_DEAD_LETTER_BATCH_BYTES
-
-LARGEST_BATCH_BYTES: Final = MAX_DEAD_LETTER_BATCH_BYTES
+LARGEST_BATCH_BYTES: Final = DEAD_LETTER_RECORD_MAX_BYTES
 """What the broker's own limits and every consumer's fetch size must allow."""
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -64,22 +57,22 @@ TOPICS: Final = (
     _topic(
         USAGE_EVENTS,
         message_timestamp_type="LogAppendTime",
-        max_message_bytes=MAX_INPUT_BATCH_BYTES,
+        max_message_bytes=INPUT_RECORD_MAX_BYTES,
         retention_ms=USAGE_EVENTS_RETENTION_MS,
     ),
     # Commands and payments are the cause of postings: kept as long as the ledger that names them.
     _topic(
         ACCOUNT_EVENTS,
         message_timestamp_type="LogAppendTime",
-        max_message_bytes=MAX_INPUT_BATCH_BYTES,
+        max_message_bytes=INPUT_RECORD_MAX_BYTES,
         retention_ms=FOREVER,
     ),
     # One partition: versions have one order. A starting worker reads all of them.
-    _topic(CATALOG_VERSIONS, partitions=1, max_message_bytes=MAX_INPUT_BATCH_BYTES, retention_ms=FOREVER),
+    _topic(CATALOG_VERSIONS, partitions=1, max_message_bytes=INPUT_RECORD_MAX_BYTES, retention_ms=FOREVER),
     # The ledger. Records come compressed (lz4) from the worker and are stored as they came.
-    _topic(USAGE_RATED, max_message_bytes=MAX_LEDGER_BATCH_BYTES, retention_ms=FOREVER, compression_type="producer"),
-    _topic(BILLING_EVENTS, max_message_bytes=MAX_LEDGER_BATCH_BYTES, retention_ms=BILLING_EVENTS_RETENTION_MS),
+    _topic(USAGE_RATED, max_message_bytes=LEDGER_BATCH_MAX_BYTES, retention_ms=FOREVER, compression_type="producer"),
+    _topic(BILLING_EVENTS, max_message_bytes=LEDGER_BATCH_MAX_BYTES, retention_ms=BILLING_EVENTS_RETENTION_MS),
     # Originals of dead letters stand here alone, so they wait for whoever mends them.
-    _topic(USAGE_DLQ, max_message_bytes=MAX_DEAD_LETTER_BATCH_BYTES, retention_ms=FOREVER),
-    _topic(ACCOUNT_DLQ, max_message_bytes=MAX_DEAD_LETTER_BATCH_BYTES, retention_ms=FOREVER),
+    _topic(USAGE_DLQ, max_message_bytes=DEAD_LETTER_RECORD_MAX_BYTES, retention_ms=FOREVER),
+    _topic(ACCOUNT_DLQ, max_message_bytes=DEAD_LETTER_RECORD_MAX_BYTES, retention_ms=FOREVER),
 )

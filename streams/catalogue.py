@@ -21,7 +21,8 @@ from aiokafka.errors import KafkaError
 from rating.book import PriceBook
 from schemas.catalog import Catalog, CatalogVersion, decode, encode
 from schemas.errors import Doubt, InvalidInput, Unavailable
-from schemas.topics import CATALOG_VERSIONS, MAX_INPUT_BATCH_BYTES
+from schemas.limits import INPUT_RECORD_MAX_BYTES
+from schemas.topics import CATALOG_VERSIONS
 from streams.ledger import committed_consumer
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ async def apply(bootstrap: str, catalog: Catalog, tenant: str | None, now: int) 
         bootstrap_servers=bootstrap,
         acks="all",
         enable_idempotence=True,
-        max_request_size=MAX_INPUT_BATCH_BYTES,
+        max_request_size=INPUT_RECORD_MAX_BYTES,
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
         compression_type="lz4",
     )

@@ -20,11 +20,11 @@ from tests.deployment import ROOT, substituted
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 BACKING = {"kafka", "redis", "clickhouse"}
-OURS = {"api", "worker", "sink", "scheduler"}
+OURS = {"api", "worker", "sink"}
 
 
 def test_backing_services_and_our_processes_are_there() -> None:
-    """Three services, our four processes, and the one step that sets them up."""
+    """Three services, our processes, and the one step that sets them up."""
     assert set(COMPOSE["services"]) == BACKING | OURS | {"setup"}
 
 
