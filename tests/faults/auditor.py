@@ -36,6 +36,8 @@ class Auditor:
         self.counted: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         """By customer, price id and month: nano-units of prices that depend on the period."""
         self.outcomes: Counter[str] = Counter()
+        self.astray = 0
+        """Records that lay in another partition than their customer's."""
         self._home_of = home_of
         self._meanings: dict[bytes, Meaning] = {}
         self._booked: dict[tuple[str, tuple[str, str]], str] = {}
@@ -55,6 +57,7 @@ class Auditor:
         assert (topic, partition, offset) not in self.expected
         self.expected[topic, partition, offset] = expected
         self.outcomes[expected.outcome] += 1
+        self.astray += expected.reason == "rerouted"
         self.balances[expected.customer] += expected.moved - sum(charge[3] for charge in expected.charges)
         return expected
 

@@ -230,7 +230,9 @@ class Scene:
                             for record in records:
                                 self.auditor.take(place.topic, place.partition, record.offset, record.value)
                                 self._starts[place] = record.offset + 1
-                    waiting = await self._undecided(accounts)
+                    # What was sent to another partition than its customer's comes a second time, at home.
+                    missing = self.sent + self.auditor.astray - len(self.auditor.expected)
+                    waiting = [f"{missing} records to be read"] if missing else await self._undecided(accounts)
                     if not waiting:
                         return time.monotonic() - begun
                     if time.monotonic() - begun > within_seconds:
@@ -295,7 +297,6 @@ class Scene:
         took = time.monotonic() - begun
         faults = await self.audit() + await self._audit_rows()
         assert faults == [], f"seed {self.seed}: " + "\n".join(faults)
-        assert self.auditor.outcomes.total() >= self.sent
         print(f"seed {self.seed}: {dict(self.auditor.outcomes)}, settled after {took:.1f} s")
         return took
 
