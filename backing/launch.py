@@ -68,6 +68,8 @@ def down(settings: Settings, *, purge: bool = False, report: Report = silent) ->
         _refuse_to_purge(settings.data_dir)
     with state.locked(settings.data_dir / _LOCK, lambda: report("another `tollgate up` or `down` is at work; waiting")):
         backend = state.read(settings.data_dir).backend
+        if not backend and all(service.pid is None for service in native.services(settings)):
+            report(f"nothing was started in {settings.data_dir}")
         if backend == "docker":
             docker.stop(settings, purge=purge, report=report)
         # Whatever is remembered, no process of this data dir is left.
