@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from benchmarks import workload
 from benchmarks.machine import machine, owners, resident_bytes, services
-from benchmarks.pipeline import Inexact, prepared
+from benchmarks.pipeline import Inexact, last_words, prepared
 from benchmarks.stage import Report, Rows, grant, own_services
 from console.running import deployment
 from ingest.accept import Record
@@ -90,9 +90,10 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
     with deployment(settings, report, prepared, workers):
         rows = Rows(clickhouse_url)
         await rows.reach(customers)
+        owned = owners(settings)
         watched = {
             f"{role}-{number}": [pid]
-            for role, pids in owners(settings).items()
+            for role, pids in owned.items()
             if role in ROLES
             for number, pid in enumerate(pids)
         }
@@ -110,6 +111,8 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
         seconds = time.perf_counter() - started
         samples.append(_sample(events, watched))
         rows.close()
+        if owners(settings) != owned:
+            raise Inexact(f"a process ended and was started again: {last_words(settings)}")
     _check(clickhouse_url, expected)
     settled = next(sample for sample in samples if sample.rows >= SETTLED * events)
     return Result(

@@ -89,7 +89,8 @@ def prepared(settings: Settings) -> None:
     """The catalogue is applied already."""
 
 
-def _last_words(settings: Settings) -> str:
+def last_words(settings: Settings) -> str:
+    """What the processes said last."""
     return tail(settings.data_dir / "logs" / "serve.log", 12)
 
 
@@ -139,7 +140,7 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
             seconds = await rows.reach(customers + warm_up + events) - started
             after = cpu_seconds(owned)
             if owners(settings) != owned:
-                raise Inexact(f"a process of the pipeline ended and was started again: {_last_words(settings)}")
+                raise Inexact(f"a process ended and was started again: {last_words(settings)}")
     rows.close()
     report(f"pipeline: {events / seconds:,.0f} events/s")
     await _check(settings, meant.expected)
