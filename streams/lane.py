@@ -25,7 +25,7 @@ from schemas.account import Account
 from schemas.errors import Doubt, InvariantBroken, Unavailable
 from schemas.ids import partition_of
 from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, encode_record, genesis
-from schemas.topics import USAGE_EVENTS
+from schemas.topics import INPUTS, USAGE_EVENTS
 from streams import ledger
 from streams.accounts.port import Accounts, Position, PositionMoved
 from streams.deciding import (
@@ -44,7 +44,7 @@ from streams.identity import IdentityIndex
 from streams.identity import Position as IndexPosition
 from streams.inputs import AccountReader, read_range
 from streams.measures import Measures
-from streams.transaction import Fenced, PartitionWriter
+from streams.transaction import Fenced, Message, PartitionWriter
 from streams.transport import UNKNOWN
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,9 @@ another owner for ever. Opening proves nothing: each of the two opens, and fence
 
 OPENS_BEFORE_SINGLE: Final = 3
 """Opened this often at one position by a fault in deciding: the batch is decided record by record."""
+
+STRAYS_TOLD_SECONDS: Final = 60.0
+"""Records in a wrong partition are told of this often at most; their metric counts each."""
 
 CACHED_ACCOUNTS: Final = 20_000
 """Accounts a lane keeps in memory between batches."""
@@ -128,6 +131,7 @@ class Lane:
         self._place: Place
         self._applied: Position
         self._last_touch = 0.0
+        self._told_of_strays = -STRAYS_TOLD_SECONDS
         self._unfinished: Delivery | None = None
         self._delivered_to = UNKNOWN
         self._failures: tuple[tuple[int, int], int] = ((-1, -1), 0)
@@ -361,6 +365,7 @@ class Lane:
         offsets = await self._writer.commit(
             [chunk.encoded for chunk in decided], [message for chunk in decided for message in chunk.messages]
         )
+        self._tell_of_strays([message for chunk in decided for message in chunk.messages])
         applied = time.monotonic()
         for offset, chunk in zip(offsets, decided, strict=True):
             after = self._position_after(offset, chunk.record)
@@ -369,6 +374,18 @@ class Lane:
             around.measures.decided(chunk.record)
         self._bound_cache()
         around.measures.batch(len(received), written - begun, applied - written, time.monotonic() - applied)
+
+    def _tell_of_strays(self, messages: list[Message]) -> None:
+        strays = sum(message.topic in INPUTS for message in messages)
+        if strays and time.monotonic() - self._told_of_strays >= STRAYS_TOLD_SECONDS:
+            self._told_of_strays = time.monotonic()
+            log.warning(
+                "partition %d: %d records were another partition's and are sent on, as perhaps more are: their producer "
+                "must choose partitions by murmur2 of the customer id, as Java's client does (librdkafka: "
+                "partitioner=murmur2_random)",
+                self.partition,
+                strays,
+            )
 
     @contextmanager
     def _deciding_from(self, here: tuple[int, int]) -> Iterator[None]:
