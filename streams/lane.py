@@ -380,7 +380,7 @@ class Lane:
         if strays and time.monotonic() - self._told_of_strays >= STRAYS_TOLD_SECONDS:
             self._told_of_strays = time.monotonic()
             log.warning(
-                "partition %d: %d records were another partition's and are sent on, as perhaps more are: their producer "
+                "partition %d: %d records were another partition's and are sent on, as more may be: their producer "
                 "must choose partitions by murmur2 of the customer id, as Java's client does (librdkafka: "
                 "partitioner=murmur2_random)",
                 self.partition,
