@@ -18,8 +18,6 @@ from schemas.limits import ACCOUNT_MAX_BYTES, AMOUNT_MAX_NANOS
 
 Burnt = list[tuple[str, int]]
 
-_MODEST = AMOUNT_MAX_NANOS // 4
-
 COUNTERS_SURE: Final = 16
 """So many counters need no look at what an account weighs."""
 
@@ -33,9 +31,6 @@ def check_balance(balance: int) -> None:
 def check_debt(account: Account, total: int) -> None:
     """InvalidInput `amount_overflow` for a charge whose debt no wallet could hold once all its credits are gone: when
     they expire, the balance is what is left, and an expiry cannot be refused."""
-    grants = account.grants
-    if len(grants) == 1 and total < _MODEST and grants[0].remaining < _MODEST and account.balance > -_MODEST:
-        return  # nearly every charge: three modest numbers do not add up to that
     if total + _debt(account) > AMOUNT_MAX_NANOS:
         raise InvalidInput("amount_overflow", f"a charge of {total} nanos would make the debt larger than its bounds")
 
