@@ -11,8 +11,7 @@ from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 from aiokafka.structs import RecordMetadata
 
 from schemas.errors import Doubt, Unavailable
-from schemas.limits import LEDGER_RECORD_MAX_BYTES
-from schemas.topics import MAX_DEAD_LETTER_BATCH_BYTES
+from schemas.limits import DEAD_LETTER_RECORD_MAX_BYTES, LEDGER_RECORD_MAX_BYTES
 from streams.transaction import TRANSACTION_TIMEOUT_MS, Fenced, Message, PartitionWriter
 
 
@@ -33,7 +32,7 @@ async def test_a_stopped_writer_is_ended_by_the_broker_in_time() -> None:
 async def test_the_largest_records_fit_one_request() -> None:
     """A dead letter with an original of the largest size that an input takes, and a ledger record, can be sent."""
     writer = PartitionWriter("localhost:1", 0)
-    assert writer._producer._max_request_size > MAX_DEAD_LETTER_BATCH_BYTES > LEDGER_RECORD_MAX_BYTES
+    assert writer._producer._max_request_size > DEAD_LETTER_RECORD_MAX_BYTES > LEDGER_RECORD_MAX_BYTES
 
 
 async def test_without_kafka_it_does_not_start() -> None:
