@@ -87,21 +87,11 @@ def send(pid: int, number: signal.Signals, name: str, data_dir: Path) -> None:
 def await_end(pid: int, name: str, data_dir: Path, bound: timedelta) -> bool:
     """Waits until the service has ended; False if it still runs after `bound`."""
     deadline = time.monotonic() + bound.total_seconds()
-    while is_running(pid, name, data_dir) or _is_ending(pid):
+    while is_running(pid, name, data_dir):
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def _is_ending(pid: int) -> bool:
-    """Whether the process has given its memory back, and with it its mark, but perhaps not yet its sockets: its
-    successor would not get the port."""
-    try:
-        stat, environment = Path(f"/proc/{pid}/stat").read_text(), Path(f"/proc/{pid}/environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return False
-    return not environment and stat.rpartition(") ")[2][:1] not in ("Z", "X")
 
 
 def _reap(pid: int) -> None:

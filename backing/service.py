@@ -28,6 +28,7 @@ from schemas.settings import Settings, variable_of
 Report = Callable[[str], None]
 
 _POLL_S: Final = 0.1
+_DYING_S: Final = 3.0
 _PORT_TRIES: Final = 5
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost")
 
@@ -168,10 +169,10 @@ class Service(abc.ABC):
         chosen: dict[str, int] = {}
         for port_name in self.port_names:
             if port_name == "port" and given_port is not None:
-                if not ports.is_free(given_port):
+                if not _comes_free(given_port):
                     raise Unavailable(f"{variable_of(self.setting)}: port {given_port} is taken by another program")
                 chosen[port_name] = given_port
-            elif port_name in kept and ports.is_free(kept[port_name]):
+            elif port_name in kept and _comes_free(kept[port_name]):
                 chosen[port_name] = kept[port_name]
             else:
                 chosen[port_name] = ports.choose(chosen.values())
@@ -206,6 +207,17 @@ class Service(abc.ABC):
                 f"not at {probe.without_password(given)}",
             )
         return port
+
+
+def _comes_free(port: int) -> bool:
+    """Whether a port is free, if not at once then when the kernel is done with a process that died a moment ago: its
+    memory, and with it its mark, goes before its sockets do."""
+    deadline = time.monotonic() + _DYING_S
+    while not ports.is_free(port):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def write_config(path: Path, text: str) -> None:
