@@ -173,6 +173,24 @@ async def test_more_accounts_than_one_call_holds_are_applied_whole(store: Store)
     assert await accounts.read(partition, at(1), list(many)) == list(many.values())
 
 
+async def test_a_proof_reads_a_position_and_its_accounts_at_one_moment(store: Store) -> None:
+    """In the order of the keys; of a partition without anything it is nothing."""
+    accounts, partition = store.accounts, store.partition
+    assert await accounts.snapshot(partition, ["a"]) == (None, [None])
+    await accounts.apply(partition, 0, at(1), {"a": b"1", "b": b"2"}, serving=True)
+    assert await accounts.snapshot(partition, ["b", "none", "a"]) == (at(1), [b"2", None, b"1"])
+    assert await accounts.snapshot(partition, []) == (at(1), [])
+
+
+async def test_a_proof_finds_every_account_that_is_kept(store: Store) -> None:
+    """Partition and key as they were applied, whatever the key contains."""
+    accounts, partition = store.accounts, store.partition
+    keys = ["1:t:c", "1:}:a:x", "größe", "a:b{9}:a:c"]
+    await accounts.apply(partition, 0, at(1), dict.fromkeys(keys, b"1"), serving=True)
+    found = {key async for number, key in accounts.kept() if number == partition}
+    assert found == set(keys)
+
+
 async def test_of_many_that_move_one_position_one_wins(store: Store) -> None:
     """Racing owners: exactly one application stands, the others are told that the position moved."""
     accounts, partition = store.accounts, store.partition
@@ -194,17 +212,18 @@ async def test_a_redis_that_does_not_answer_is_unavailable() -> None:
     """Every method says so, and as nothing but Unavailable; the same of the fake."""
     memory = MemoryAccounts()
     memory.away = True
-    for accounts in (RedisAccounts("redis://127.0.0.1:1", timeout_seconds=0.2), memory):
-        calls: list[Callable[[], Awaitable[Any]]] = [
-            lambda held=accounts: held.position(1),
-            lambda held=accounts: held.read(1, at(1), ["a"]),
-            lambda held=accounts: held.apply(1, 0, at(1), {}, serving=True),
-            lambda held=accounts: held.standing(1),
-            lambda held=accounts: held.peek(1, "a"),
-        ]
-        for call in calls:
+    both: list[Accounts] = [RedisAccounts("redis://127.0.0.1:1", timeout_seconds=0.2), memory]
+    for accounts in both:
+        for call in (
+            accounts.position(1),
+            accounts.read(1, at(1), ["a"]),
+            accounts.apply(1, 0, at(1), {}, serving=True),
+            accounts.standing(1),
+            accounts.peek(1, "a"),
+            accounts.snapshot(1, ["a"]),
+        ):
             with pytest.raises(Unavailable) as away:
-                await call()
+                await call
             assert type(away.value) is Unavailable
         await accounts.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import Unavailable
@@ -67,6 +67,17 @@ class MemoryAccounts:
     async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """See the port."""
         return await self.standing(partition), self._of(partition).accounts.get(key)
+
+    async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
+        """See the port."""
+        held = self._of(partition)
+        return held.position, [held.accounts.get(key) for key in keys]
+
+    async def kept(self) -> AsyncIterator[tuple[int, str]]:
+        """See the port."""
+        for partition in list(self._partitions):
+            for key in list(self._of(partition).accounts):
+                yield partition, key
 
     async def close(self) -> None:
         """See the port."""

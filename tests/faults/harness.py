@@ -33,7 +33,6 @@ from schemas.ledger import rows
 from schemas.settings import PREFIX, Settings
 from streams import catalogue, ledger
 from streams.accounts.redis import RedisAccounts
-from streams.worker import partition_count
 from tests.deployment import ROOT, settings_in
 from tests.faults.auditor import Auditor
 from tests.faults.load import ACCOUNT, CATALOG, USAGE, Load, Record
@@ -143,7 +142,7 @@ class Scene:
 
     async def begin(self) -> None:
         """Notes where everything stands."""
-        self.partitions = await partition_count(self.bootstrap)
+        self.partitions = await ledger.partition_count(self.bootstrap)
         async with self._consumer() as consumer:
             places = [TopicPartition(topic, number) for topic in (USAGE, ACCOUNT) for number in range(self.partitions)]
             self._starts = await consumer.end_offsets(places)
