@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rating.model import Exact, Step, nano_units, nanos, unit_rate
-from rating.tiers import Line, Tier, TieredTotal, tiers_of
+from rating.model import Exact, Step, nanos, unit_rate
+from rating.tiers import Line, Tier, TieredModel, TieredTotal, tiers_of
 from schemas.catalog_shapes import Graduated, GraduatedPercentage
 
 
 @dataclass(frozen=True, slots=True)
-class GraduatedModel:
+class GraduatedModel(TieredModel):
     """The total climbs tier by tier."""
-
-    tiers: tuple[Tier, ...]
-    total: TieredTotal
-    flat_at_zero: bool
 
     @classmethod
     def of(cls, price: Graduated) -> GraduatedModel:
         """From the catalogue."""
-        ends = [nano_units(tier.up_to) if tier.up_to is not None else None for tier in price.tiers]
         rates = [unit_rate(tier.unit_amount, price.unit_divisor) for tier in price.tiers]
         flats = [nanos(tier.flat_amount) for tier in price.tiers]
-        return cls._of(tiers_of(ends, rates, flats), price.charge_first_flat_at_zero)
+        return cls._of(tiers_of(price.tiers, rates, flats), price.charge_first_flat_at_zero)
 
     @classmethod
     def of_percentage(cls, price: GraduatedPercentage) -> GraduatedModel:
         """From the catalogue, on money: one unit of the quantity is one of the currency, a rate is its share."""
-        ends = [nano_units(tier.up_to) if tier.up_to is not None else None for tier in price.tiers]
         rates = [Fraction(tier.rate_percent or 0) / 100 for tier in price.tiers]
         flats = [nanos(tier.flat_amount) for tier in price.tiers]
-        return cls._of(tiers_of(ends, rates, flats), price.charge_first_flat_at_zero)
+        return cls._of(tiers_of(price.tiers, rates, flats), price.charge_first_flat_at_zero)
 
     @classmethod
     def _of(cls, tiers: tuple[Tier, ...], flat_at_zero: bool) -> GraduatedModel:
@@ -47,14 +40,6 @@ class GraduatedModel:
         at_zero = tiers[0].flat if flat_at_zero else Fraction(0)
         total = TieredTotal.of([tier.start for tier in tiers[1:]], lines, at_zero)
         return cls(tiers, total, flat_at_zero)
-
-    @property
-    def denominator(self) -> int:
-        return self.total.denominator
-
-    @property
-    def numerator(self) -> Callable[[Exact], Exact]:
-        return self.total.numerator  # itself, not a call of it: it is on the path of every event
 
     def steps(self, quantity: Exact) -> tuple[Step, ...]:
         steps: list[Step] = []

@@ -7,12 +7,13 @@ constant + slope x quantity; each model computes its tiers' constants and slopes
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 
-from rating.model import Exact
+from rating.model import Exact, nano_units
+from schemas.catalog_shapes import AmountTier, PercentTier, UnitTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,30 @@ class TieredTotal:
         return bisect_left(self.bounds, quantity)  # equal to a bound: still the tier that ends there
 
 
-def tiers_of(ends: Sequence[Exact | None], rates: Sequence[Fraction], flats: Sequence[Fraction]) -> tuple[Tier, ...]:
-    """The tiers with their names and starts; the last end is None."""
-    starts: list[Exact] = [0, *(end for end in ends[:-1] if end is not None)]
+@dataclass(frozen=True, slots=True)
+class TieredModel:
+    """What the three have in common; each says what its lines are, and tells its steps."""
+
+    tiers: tuple[Tier, ...]
+    total: TieredTotal
+    flat_at_zero: bool
+
+    @property
+    def denominator(self) -> int:
+        return self.total.denominator
+
+    @property
+    def numerator(self) -> Callable[[Exact], Exact]:
+        return self.total.numerator  # itself, not a call of it: it is on the path of every event
+
+
+def tiers_of(
+    declared: Sequence[UnitTier | AmountTier | PercentTier],
+    rates: Sequence[Fraction],
+    flats: Sequence[Fraction],
+) -> tuple[Tier, ...]:
+    """The tiers with their names and starts; the last of those declared has no end."""
+    starts: list[Exact] = [0, *(nano_units(tier.up_to) for tier in declared[:-1] if tier.up_to is not None)]
     return tuple(
         Tier(f"tier {number}", start, rate, flat)
         for number, (start, rate, flat) in enumerate(zip(starts, rates, flats, strict=True), start=1)

@@ -1,4 +1,4 @@
-"""ClickHouse's schema on the real engine: applied once, by any number of migrators, and as the contract names it."""
+"""ClickHouse's schema on the real engine: applied once, by any number of migrators, with the names analysts rely on."""
 
 from __future__ import annotations
 

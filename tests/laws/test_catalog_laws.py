@@ -1,4 +1,4 @@
-"""Laws of the catalogue: it round-trips, and every event finds the one price that the words of the contract say."""
+"""Laws of the catalogue: it round-trips, and every event finds the one price that it is meant for."""
 
 from __future__ import annotations
 
