@@ -3,6 +3,7 @@ whole."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,10 @@ from streams.accounts.port import Position, PositionMoved, Standing
 
 PART_MAX_ACCOUNTS: Final = 400
 """Accounts in one script call: some 0.3 ms of Redis, so that no check waits longer for it."""
+
+HALF_APPLIED_SECONDS: Final = 10.0
+"""A proof waits so long for the end of an application in parts: its owner may have died, and a new one is on its way.
+"""
 
 _AWAY = (
     exceptions.BusyLoadingError,
@@ -120,12 +125,16 @@ class RedisAccounts:
 
     async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
         """See the port."""
-        async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(_meta(partition), _FIELDS)
-            if keys:
-                pipeline.mget([_account(partition, key) for key in keys])
-            meta, *values = await pipeline.execute()
-        return _position(meta), values[0] if values else []
+        deadline = time.monotonic() + HALF_APPLIED_SECONDS
+        while True:
+            async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hmget(_meta(partition), [*_FIELDS, "half"])
+                if keys:
+                    pipeline.mget([_account(partition, key) for key in keys])
+                meta, *values = await pipeline.execute()
+            if meta[6] is None or time.monotonic() >= deadline:
+                return _position(meta), values[0] if values else []
+            await asyncio.sleep(0.005)
 
     async def kept(self) -> AsyncIterator[tuple[int, str]]:
         """See the port."""

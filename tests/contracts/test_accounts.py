@@ -182,6 +182,28 @@ async def test_a_proof_reads_a_position_and_its_accounts_at_one_moment(store: St
     assert await accounts.snapshot(partition, []) == (at(1), [])
 
 
+async def test_a_proof_never_sees_the_half_of_an_application(store: Store) -> None:
+    """However many parts an application has: the accounts are those of the position beside them, under traffic too."""
+    accounts, partition = store.accounts, store.partition
+    keys = [f"k{number}" for number in range(3 * PART_MAX_ACCOUNTS)]
+
+    async def traffic() -> None:
+        for offset in range(30):
+            values = dict.fromkeys(keys, str(offset + 1).encode())
+            await accounts.apply(partition, offset, at(offset + 1), values, serving=True)
+
+    running = asyncio.create_task(traffic())
+    looks = 0
+    while not running.done():
+        position, values = await accounts.snapshot(partition, [keys[0], keys[-1]])
+        said = None if position is None else str(position.offset).encode()
+        assert values == [said, said]
+        looks += 1
+        await asyncio.sleep(0)
+    await running
+    assert looks
+
+
 async def test_a_proof_finds_every_account_that_is_kept(store: Store) -> None:
     """Partition and key as they were applied, whatever the key contains."""
     accounts, partition = store.accounts, store.partition

@@ -6,6 +6,8 @@
 -- ARGV[11..] packed values, one for each of KEYS[2..n].
 -- Returns  {1} done; {0, ledger id, offset, ...} the position that stands (ledger id false: none).
 -- Atomic because comparing and writing must not be parted: a wiped or set back store is found before it is built on.
+-- While the field `half` is set, a part of some accounts' new values stands beside the old position: proofs wait for its
+-- end, whoever owns the partition writes all of them again.
 -- Numbers are compared as text: no arithmetic here, so doubles cannot lie.
 -- Cost: one MSET of at most the part's accounts; the caller bounds parts so that a call stays under 1 ms.
 local stands = redis.call('HMGET', KEYS[1], 'ledger', 'offset', 'seq', 'usage', 'account', 'catalog')
@@ -25,5 +27,8 @@ end
 if ARGV[3] == '1' then
   redis.call('HSET', KEYS[1], 'ledger', ARGV[1], 'offset', ARGV[4], 'seq', ARGV[5], 'usage', ARGV[6],
              'account', ARGV[7], 'catalog', ARGV[8], 'beat', ARGV[9], 'serving', ARGV[10])
+  redis.call('HDEL', KEYS[1], 'half')
+else
+  redis.call('HSET', KEYS[1], 'half', '1')
 end
 return {1}
