@@ -40,8 +40,13 @@ def up(backend: str | None) -> None:
 def down(purge: bool) -> None:
     """Stop what `up` started."""
     from backing import launch
+    from backing.status import processes
 
-    launch.down(Settings.from_environment(), purge=purge, report=report)
+    settings = Settings.from_environment()
+    for process in processes(settings):
+        if process.role == "supervisor":
+            report(f"`tollgate serve` (pid {process.pid}) goes on without its services; SIGTERM ends it")
+    launch.down(settings, purge=purge, report=report)
 
 
 @click.command()

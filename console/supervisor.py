@@ -3,7 +3,7 @@
 A child that dies is started again without limit, after a back-off of at most BACKOFF_MAX_SECONDS that falls back to the
 least once it has lived for a while. Children share the process group's terminal but not its Ctrl-C: the supervisor
 alone hears it and passes SIGTERM on, so that everything drains in order. `processes.json` in the data dir says who
-runs.
+runs, so a data dir has one supervisor at a time: a second is refused (Conflict).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from backing.state import write_atomically
+from backing.state import locked, write_atomically
+from schemas.errors import Conflict
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ DRAIN_SECONDS: Final = 25.0
 """After SIGTERM a child has this long before SIGKILL: what it then leaves undone was never acknowledged."""
 
 FILE: Final = "processes.json"
+LOCK: Final = "serve.lock"
 TELL_SECONDS: Final = 0.5
 SUPERVISOR_VARIABLE: Final = "TOLLGATE_SUPERVISOR_PID"
 PR_SET_PDEATHSIG: Final = 1
@@ -50,7 +52,12 @@ class Role(NamedTuple):
 
 def supervise(settings: Settings, roles: list[Role]) -> int:
     """Runs until SIGTERM or SIGINT and then until every child has ended; the exit code."""
-    return asyncio.run(_Supervisor(settings, roles).run())
+
+    def refuse() -> None:
+        raise Conflict("running", f"`tollgate serve` runs in {settings.data_dir} already; `tollgate status` shows it")
+
+    with locked(settings.data_dir / LOCK, refuse):
+        return asyncio.run(_Supervisor(settings, roles).run())
 
 
 class _Supervisor:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from console.supervisor import FILE, Role, is_ready, say_ready, supervise
+from backing.state import locked
+from console.supervisor import FILE, LOCK, Role, is_ready, say_ready, supervise
+from schemas.errors import Conflict
 from schemas.settings import Settings
 
 ENDS_AT_ONCE = Role("no-such-command", 0)
@@ -51,6 +53,14 @@ def test_a_child_that_ends_at_once_is_started_again_with_a_growing_wait(
         assert supervise(settings_in(tmp_path), [ENDS_AT_ONCE]) == 0
     waits = [record.args[3] for record in caplog.records if isinstance(record.args, tuple)]
     assert waits[:2] == [0.1, 0.2]
+
+
+def test_a_data_dir_has_one_supervisor(tmp_path: Path) -> None:
+    """A second is refused and leaves what the first says of itself."""
+    (tmp_path / FILE).write_text("[]")
+    with locked(tmp_path / LOCK), pytest.raises(Conflict, match="already"):
+        supervise(settings_in(tmp_path), [ENDS_AT_ONCE])
+    assert (tmp_path / FILE).exists()
 
 
 def test_who_runs_is_told_and_taken_back(tmp_path: Path, after: After) -> None:
