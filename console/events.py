@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import os
 import sys
 import time
@@ -46,7 +45,6 @@ def send(file: str, timeout: int) -> None:
     from ingest.publish import Bounds, Publisher
     from schemas.settings import Settings
 
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it has to say comes as our own errors
     bootstrap = attach(Settings.from_environment(), ["kafka"]).kafka_bootstrap
     assert bootstrap is not None
 

@@ -7,6 +7,7 @@ further codes (`reconcile`) returns the code. Messages go to standard error, res
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -71,6 +72,9 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits with its code."""
+    for library in ("aiokafka", "clickhouse_connect"):
+        # What they have to say comes as our own errors; processes that serve set up a log, where it is heard.
+        logging.getLogger(library).addHandler(logging.NullHandler())
     given: list[str] | None = list(arguments) if arguments is not None else None
     try:
         code: Any = tollgate.main(args=given, prog_name="tollgate", standalone_mode=False)
