@@ -16,8 +16,9 @@ from streams.inputs import read_range
 from streams.lane import Lane
 from streams.ledger import committed_consumer
 
-QUIET_SECONDS: Final = 30.0
-"""A serving lane that got nothing for this long is compared with the end of its partition."""
+QUIET_SECONDS: Final = 15.0
+"""A serving lane that got nothing for this long is compared with the end of its partition; records that are found
+waiting there, and wait as long again, are not delivered. A quiet partition's first records are merely on their way."""
 
 LOOK_RECORDS: Final = 1_000
 """Offsets read to tell records from transaction markers."""
@@ -29,9 +30,11 @@ class Watchdog:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._seen: dict[int, int] = {}
+        self._waiting: dict[int, tuple[int, float]] = {}
+        """By partition: the offset from which on records were found waiting, and since when."""
 
     async def undelivered(self, lanes: list[Lane]) -> list[int]:
-        """Partitions with committed records that their lane, idle since QUIET_SECONDS, was not given.
+        """Partitions with committed records that their lane, idle since QUIET_SECONDS, was not given for as long again.
 
         Raises Unavailable if Kafka does not answer, which is no fault of Faust's."""
         now = time.monotonic()
@@ -49,8 +52,12 @@ class Watchdog:
             found = await read_range(
                 self._bootstrap, USAGE_EVENTS, lane.partition, start, min(end, start + LOOK_RECORDS)
             )
-            if found and lane.idle_since is not None and now - lane.idle_since > QUIET_SECONDS:
-                stuck.append(lane.partition)
-            elif not found:
+            if not found:
                 self._seen[lane.partition] = min(end, start + LOOK_RECORDS)
+                continue
+            offset, since = self._waiting.get(lane.partition, (-1, now))
+            if offset != lane.usage_next:
+                self._waiting[lane.partition] = (lane.usage_next, now)
+            elif lane.idle_since is not None and now - since > QUIET_SECONDS:
+                stuck.append(lane.partition)
         return stuck
