@@ -1,8 +1,8 @@
 """Takes the evidence for `reconcile` from the stores themselves: Kafka's topics, the ledger, Redis, ClickHouse.
 
-Everything is read as a stream, in the memory of one account table. It also holds under traffic: the ledger's end at the
-beginning is the line, rows are counted up to it, and each handful of accounts is compared with the ledger folded up to
-the position that the store names with them.
+Everything is read as a stream, in the memory of the account tables of a few partitions. It also holds under traffic:
+the ledger's end at the beginning is the line, rows are counted up to it, and each handful of accounts is compared with
+the ledger folded up to the position that the store names with them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from aiokafka import TopicPartition
 
@@ -28,7 +29,7 @@ from invoicing.reconcile import (
 )
 from invoicing.row_sums import RowSums
 from schemas.account import unpack_account
-from schemas.errors import InvariantBroken, Unavailable
+from schemas.errors import InvariantBroken, TollgateError, Unavailable
 from schemas.ledger import INPUT_TOPICS
 from schemas.outcome import OUTCOME_NAMES, Outcome
 from schemas.period import Period
@@ -45,6 +46,10 @@ FOLLOW_SECONDS: Final = 5.0
 """How long what a transaction carried beside its ledger record may take to show."""
 
 ACCOUNTS_AT_ONCE: Final = 400
+PARTITIONS_AT_ONCE: Final = 6
+"""Most of the time of one goes by in waiting."""
+
+Value = TypeVar("Value")
 
 Progress = Callable[[str], None]
 
@@ -64,21 +69,19 @@ async def gather(
     try:
         rows = await asyncio.to_thread(RowSums, clickhouse_url, period)
         stores = _Stores(bootstrap, accounts, rows, period)
-        equations: list[Equation] = []
-        lines: dict[int, Tail] = {}
-        for partition in partitions:
-            try:
-                lines[partition] = await ledger.tail(bootstrap, partition)
-            except InvariantBroken as broken:
-                equations.append(_contradiction(partition, broken))
-        await _await_line(accounts, rows, lines)
+        lines = dict(await _each(partitions, partial(_line, bootstrap)))
+        await _await_line(accounts, rows, {number: line for number, line in lines.items() if isinstance(line, Tail)})
         kept = await _kept(accounts)
-        for done, (partition, line) in enumerate(lines.items()):
-            progress(f"partition {done + 1} of {len(lines)}")
-            try:
-                equations += await _partition(stores, partition, line, kept.get(partition, set()))
-            except InvariantBroken as broken:
-                equations.append(_contradiction(partition, broken))
+        done = 0
+
+        async def prove(partition: int) -> Iterable[Equation]:
+            nonlocal done
+            found = await _proved(stores, partition, lines[partition], kept.get(partition, set()))
+            done += 1
+            progress(f"partition {done} of {len(partitions)}")
+            return found
+
+        equations = [equation for _, of_one in await _each(partitions, prove) for equation in of_one]
         shared = await asyncio.to_thread(rows.shared_identities)
         return [*equations, Equation("identities under a second customer = none", shared, 0)]
     finally:
@@ -91,6 +94,39 @@ class _Stores:
     accounts: RedisAccounts
     rows: RowSums
     period: Period | None
+
+
+async def _each(partitions: Iterable[int], take: Callable[[int], Awaitable[Value]]) -> list[tuple[int, Value]]:
+    """Takes something of each partition, a few at a time. The first failure ends all."""
+    places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+    async def one(partition: int) -> tuple[int, Value]:
+        async with places:
+            return partition, await take(partition)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(partition)) for partition in partitions]
+    except* TollgateError as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _line(bootstrap: str, partition: int) -> Tail | InvariantBroken:
+    """The ledger's end, up to which everything is compared."""
+    try:
+        return await ledger.tail(bootstrap, partition)
+    except InvariantBroken as broken:
+        return broken
+
+
+async def _proved(stores: _Stores, partition: int, line: Tail | InvariantBroken, kept: set[str]) -> Iterable[Equation]:
+    if isinstance(line, InvariantBroken):
+        return [_contradiction(partition, line)]
+    try:
+        return await _partition(stores, partition, line, kept)
+    except InvariantBroken as broken:
+        return [_contradiction(partition, broken)]
 
 
 def _contradiction(partition: int, broken: InvariantBroken) -> Equation:

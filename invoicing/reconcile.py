@@ -1,8 +1,8 @@
 """The equations that prove it: log = outcomes = ledger = rows = accounts. Pure: tallies in, equations out.
 
 Every tally is taken from a store itself, never from a counter that the pipeline kept. Sums are whole numbers of nanos.
-Besides its sum an amount is summed weighted by its seq: two rows that are wrong by amounts that cancel out would keep
-the one sum and not the other.
+Besides its sum an amount is summed weighted by its seq, counted from 1: two rows that are wrong by amounts that cancel
+out would keep the one sum and not the other.
 """
 
 from __future__ import annotations
@@ -112,14 +112,14 @@ class LedgerTally:
                 amount = sum(entries.charge_amount[first:charge])
                 sums.charges += charges
                 sums.charged += amount
-                sums.charged_by_seq += amount * seq
+                sums.charged_by_seq += amount * (seq + 1)
                 sums.quantity += sum(map(unpack_int, entries.charge_quantity[first:charge]))
             first, posting = posting, posting + postings
             if postings:
                 amount = sum(entries.posting_amount[first:posting])
                 sums.postings += postings
                 sums.posted += amount
-                sums.posted_by_seq += amount * seq
+                sums.posted_by_seq += amount * (seq + 1)
                 sums.balances += sum(entries.posting_balance[first:posting])
 
     def balances(self, keys: Iterable[str]) -> int:

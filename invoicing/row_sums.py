@@ -58,7 +58,7 @@ class RowSums:
                 countIf(outcome = 'dead_letter'),
                 sumIf(length(charge.amount), within),
                 sumIf(charged, within),
-                sumIf(charged * toInt256(seq), within),
+                sumIf(charged * (toInt256(seq) + 1), within),
                 sumIf(
                     arraySum(
                         (units, nanos) -> toInt256(units) * 1000000000 + toInt256(nanos),
@@ -69,7 +69,7 @@ class RowSums:
                 ),
                 sum(length(posting.amount)),
                 sum(posted),
-                sum(posted * toInt256(seq)),
+                sum(posted * (toInt256(seq) + 1)),
                 sum(arraySum(balance -> toInt256(balance), posting.balance_after))
             FROM tollgate.ledger_entries
             WHERE partition = {partition:UInt16} AND seq < {until:Int64}

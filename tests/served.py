@@ -44,6 +44,10 @@ class Served:
         found: Sequence[Sequence[Any]] = self._client.query(query, parameters=parameters).result_rows
         return found
 
+    def command(self, statement: str) -> None:
+        """A statement on ClickHouse that has no rows to give."""
+        self._client.command(statement)
+
     def outcomes(self, tenant: str) -> dict[str, int]:
         """Visible records of a tenant by outcome."""
         query = "SELECT outcome, count() FROM tollgate.event_outcomes WHERE tenant = {tenant:String} GROUP BY outcome"
