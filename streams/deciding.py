@@ -33,8 +33,8 @@ from streams.transaction import Message
 NAMING: Final = frozenset({"payment.refunded"})
 """Types that name identities besides their own without claiming them."""
 
-CHUNK_MAX_RECORDS: Final = 1_250
-"""Records decided in one go: some 25 ms, after which heartbeats and other lanes get their turn."""
+CHUNK_MAX_RECORDS: Final = 2_500
+"""Records decided in one go: some 50 ms, after which heartbeats and other lanes get their turn."""
 
 
 @dataclass(slots=True)

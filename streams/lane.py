@@ -367,11 +367,15 @@ class Lane:
         )
         self._tell_of_strays([message for chunk in decided for message in chunk.messages])
         applied = time.monotonic()
+        accounts: dict[str, bytes] = {}
+        after = self._applied
         for offset, chunk in zip(offsets, decided, strict=True):
             after = self._position_after(offset, chunk.record)
             self._index.add(chunk.identities, chunk.contents, IndexPosition(after.offset, after.seq))
-            await self._apply(after, chunk.record.accounts, serving=True)
+            accounts.update(chunk.record.accounts)
             around.measures.decided(chunk.record)
+        # Once for the whole transaction: a customer of several chunks is written with the last of its values.
+        await self._apply(after, accounts, serving=True)
         self._bound_cache()
         around.measures.batch(len(received), written - begun, applied - written, time.monotonic() - applied)
 
