@@ -14,6 +14,7 @@ Raises InvariantBroken, which ends the process, for a ledger or rows that are no
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable, Iterable
@@ -31,6 +32,8 @@ from streams.projecting import DeadLetterLane, LedgerLane, pause
 from streams.rows import ClickHouseRows
 
 INSERTS_AT_ONCE: Final = 2
+GC_THRESHOLD: Final = 50_000
+"""Values made before the collector looks for cycles among the youngest: those of some five ledger records."""
 DRAIN_SECONDS: Final = 10
 """A sink that is to stop ends the inserts at hand, but waits no longer than this: the next one finds out."""
 LOOK_SECONDS: Final = 0.15
@@ -194,6 +197,10 @@ async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
     """
     assert settings.kafka_bootstrap is not None
     assert settings.clickhouse_url is not None
+    # What is loaded by now stays; a block is made of many values and hardly a cycle among them.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     sink = Sink(settings.kafka_bootstrap, settings.clickhouse_url, tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, sink.stop)
