@@ -69,7 +69,7 @@ TOPICS: Final = (
     ),
     # One partition: versions have one order. A starting worker reads all of them.
     _topic(CATALOG_VERSIONS, partitions=1, max_message_bytes=INPUT_RECORD_MAX_BYTES, retention_ms=FOREVER),
-    # The ledger. Records come compressed (lz4) from the worker and are stored as they came.
+    # The ledger. Records come compressed (zstd) from the worker and are stored as they came.
     _topic(USAGE_RATED, max_message_bytes=LEDGER_BATCH_MAX_BYTES, retention_ms=FOREVER, compression_type="producer"),
     _topic(BILLING_EVENTS, max_message_bytes=LEDGER_BATCH_MAX_BYTES, retention_ms=BILLING_EVENTS_RETENTION_MS),
     # Originals of dead letters stand here alone, so they wait for whoever mends them.
