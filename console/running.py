@@ -40,7 +40,7 @@ def deployment(
         with _serving(ready, report, workers):
             yield ready
     finally:
-        with _undisturbed():
+        with _uninterrupted():
             if not ran_before and (ready is None or state.read(settings.data_dir).backend != "external"):
                 launch.down(settings, report=report)
 
@@ -60,7 +60,7 @@ def _serving(settings: Settings, report: Report, workers: int) -> Iterator[None]
     serve: subprocess.Popen[bytes] | None = None
     try:
         report("processes: starting API, worker and sink")
-        with log.open("ab") as file:
+        with _uninterrupted(), log.open("ab") as file:
             serve = subprocess.Popen(
                 [sys.executable, "-m", "console.main", "serve", "--workers", str(workers)],
                 env=environment,
@@ -72,7 +72,7 @@ def _serving(settings: Settings, report: Report, workers: int) -> Iterator[None]
         _await_ready(settings, serve)
         yield
     finally:
-        with _undisturbed():
+        with _uninterrupted():
             if serve is not None:
                 _end(serve, report)
 
@@ -88,14 +88,21 @@ def _end(serve: subprocess.Popen[bytes], report: Report) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Whoever presses Ctrl-C twice gets his prompt once everything has ended, which is bounded."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+def _uninterrupted() -> Iterator[None]:
+    """A Ctrl-C or SIGTERM that comes meanwhile is heard at the end: not between starting a process and knowing of it,
+    and not while things are ended, which is bounded."""
+    heard: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def _await_ready(settings: Settings, serve: subprocess.Popen[bytes] | None) -> None:
