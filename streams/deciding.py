@@ -61,7 +61,9 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
         try:
             event = decode(record.value or b"", record.received_at, max_future)
         except InvalidInput as refusal:
-            judged.append(Unreadable(peek(record.value or b""), record.received_at, refusal))
+            # What was raised holds this call by its traceback, and with it the batch: a cycle of megabytes.
+            why = InvalidInput(refusal.reason, refusal.detail, refusal.pointer)
+            judged.append(Unreadable(peek(record.value or b""), record.received_at, why))
             keys.append("")
             continue
         except Exception as error:  # any fault of ours: the batch's, unless it is to cost the one record alone

@@ -112,7 +112,7 @@ def build_app(bootstrap: str, data_dir: Path) -> faust.App:
         topic_allow_declare=False,
         value_serializer="raw",
         key_serializer="raw",
-        stream_buffer_maxsize=16,
+        stream_buffer_maxsize=2,  # of batches: what waits here is memory and no speed
         stream_wait_empty=False,
         stream_ack_cancelled_tasks=False,
         broker_commit_interval=1.0,
