@@ -13,7 +13,7 @@ from typing import Final
 
 from backing import launch, state
 from backing.status import processes, services
-from console.supervisor import DRAIN_SECONDS
+from console.supervisor import DRAIN_SECONDS, SUPERVISOR_VARIABLE
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 
@@ -54,7 +54,8 @@ def _serving(settings: Settings, report: Report, workers: int) -> Iterator[None]
         return
     log = settings.data_dir / "logs" / "serve.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **settings.environment()}
+    # Ends with this process, however that ends.
+    environment = {**os.environ, **settings.environment(), SUPERVISOR_VARIABLE: str(os.getpid())}
     if "TOLLGATE_HTTP_PORT" not in os.environ:
         environment["TOLLGATE_HTTP_PORT"] = "0"
     serve: subprocess.Popen[bytes] | None = None

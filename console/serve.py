@@ -30,6 +30,7 @@ def log_to_stderr() -> None:
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Rating workers.")
 def serve(workers: int) -> int:
     """Run API, rating workers and sink under one supervisor, in the foreground."""
+    end_with_supervisor()  # the demo's, when it is one
     log_to_stderr()
     settings = attach(Settings.from_environment())  # what is not there is said at once, not by every child
     roles = [Role("worker", number) for number in range(workers)] + [Role("sink", 0), Role("api", 0)]
