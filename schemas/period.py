@@ -4,14 +4,19 @@ Inside, a point in time is an `int`: microseconds since 1970-01-01T00:00:00Z. Ou
 accepted inward, `Z` is written outward. Digits beyond a microsecond are cut, never rounded, so that an instant stays in
 the period it lies in. A period is half-open, `[start, end)`. Calendar months are those of UTC, written `YYYY-MM`.
 
+A billing period is anchored: it begins where the subscription began, so many months later, at the same time of day. A
+day that a month lacks is its last one, and the next month has the anchor's day again: 31 January, 28 February, 31
+March. The anchor 0 with one month is the calendar month, which is what a customer without a subscription has.
+
 Refuses: no offset, a leap second, a time before 1970 or from the year 10000 on in UTC (InvalidInput `bad_time`).
 """
 
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Final
 
@@ -36,6 +41,12 @@ EXACT_CHARACTERS: Final = 27
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time as msgspec reads it: RFC 3339 with an offset."""
+
+SPAN: Final = re.compile(
+    r"P(?=[0-9T])(?:([0-9]{1,4})Y)?(?:([0-9]{1,4})M)?(?:([0-9]{1,4})W)?(?:([0-9]{1,4})D)?"
+    r"(?:T(?=[0-9])(?:([0-9]{1,4})H)?(?:([0-9]{1,4})M)?(?:([0-9]{1,4})S)?)?"
+)
+"""A span of ISO 8601 in whole numbers."""
 
 _SECONDS: Final[dict[str, int]] = {}
 _BEYOND_MICROSECOND: Final = re.compile(r"(\.\d{6})\d+", re.ASCII)
@@ -125,6 +136,59 @@ def parse_month(text: str, pointer: str = "") -> Period:
 def format_month(period: Period) -> str:
     """A month's period as `YYYY-MM`."""
     return format_time(period.start)[:7]
+
+
+def period_of(anchor: int, months: int, instant: int) -> Period:
+    """The billing period that an instant lies in: periods of `months` months, one of which begins at `anchor`.
+
+    Before the anchor they go on backwards, so that every instant lies in one.
+    """
+    # Periods begin at the anchor's time of day, so all instants of a day counted from there share theirs.
+    return _period_of_day(anchor, months, (instant - anchor) // DAY)
+
+
+def nth_period(anchor: int, months: int, number: int) -> Period:
+    """The billing period that begins `number` periods after the anchor's own, which is number 0."""
+    return Period(add_months(anchor, months * number), add_months(anchor, months * (number + 1)))
+
+
+def add_months(instant: int, months: int) -> int:
+    """The same day and time of day so many months later (or earlier): the month's last day where it has no such day.
+
+    What lies beyond the year 9999 is TIME_END, before the year 1 the first instant of it.
+    """
+    moment = EPOCH + instant * MICROSECOND
+    count = moment.year * 12 + moment.month - 1 + months
+    year, month = count // 12, count % 12 + 1
+    if year > MAXYEAR:
+        return TIME_END
+    if year < MINYEAR:
+        return (datetime(MINYEAR, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
+    day = min(moment.day, monthrange(year, month)[1])
+    return (moment.replace(year=year, month=month, day=day) - EPOCH) // MICROSECOND
+
+
+def span_end(instant: int, span: str) -> int:
+    """The instant that a span of ISO 8601 (`P1M`, `P1Y6M`, `PT36H`, `P2W`) ends at, begun at `instant`.
+
+    Months first, then days and hours. Errors: InvalidInput `bad_time` for what is no such span.
+    """
+    match = SPAN.fullmatch(span)
+    if match is None:
+        raise InvalidInput("bad_time", f"{span[:40]!r} is no span of ISO 8601, such as P1M")
+    years, months, weeks, days, hours, minutes, seconds = (int(count or 0) for count in match.groups())
+    fixed = (weeks * 7 + days) * DAY + (hours * 3600 + minutes * 60 + seconds) * SECOND
+    return min(add_months(instant, years * 12 + months) + fixed, TIME_END)
+
+
+@lru_cache(16_384)
+def _period_of_day(anchor: int, months: int, days: int) -> Period:
+    """The billing period of the instant so many days after the anchor."""
+    first, moment = EPOCH + anchor * MICROSECOND, EPOCH + (anchor + days * DAY) * MICROSECOND
+    number = ((moment.year - first.year) * 12 + moment.month - first.month) // months
+    if add_months(anchor, months * number) > anchor + days * DAY:
+        number -= 1
+    return nth_period(anchor, months, number)
 
 
 @lru_cache(4096)
