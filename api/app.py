@@ -22,7 +22,7 @@ from api.measures import Measured
 from api.parts import Application, Parts
 from api.paths import EncodedPath
 from api.problems import PROBLEM_RESPONSES
-from api.routes import catalog, customers, dead_letters, events, operations, prices
+from api.routes import catalog, customers, dead_letters, events, internal, operations, prices
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -53,7 +53,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.application = application
     problems.install(app)
-    for module in (events, customers, catalog, prices, dead_letters):
+    for module in (events, customers, catalog, prices, dead_letters, internal):
         app.include_router(module.router, responses=PROBLEM_RESPONSES)
     app.include_router(operations.router)
     # The last one added is the first that a request meets.

@@ -50,6 +50,8 @@ class Parts:
     """Microseconds."""
     now: Callable[[], int]
     """Microseconds since the epoch."""
+    admission_on_error: str = "deny"
+    """`deny` or `allow`: what an admission check answers where it cannot know."""
 
 
 class Application:

@@ -164,6 +164,29 @@ def usage_key(group_by: Sequence[str]) -> tuple[type, ...]:
     return (int, str, str, *(str for _ in group_by))
 
 
+def user_usage(tenant: str, user: str, span: Span) -> Query:
+    """What a user used, by meter and price: of events that name the user, and of the customer's own without a user."""
+    asked = _Asked("tenant", tenant)
+    asked.add(_USER, user=user)
+    asked.within("occurred_at", span)
+    keys = "meter, price_id, unit_amount, currency"
+    return asked.whole(
+        f"SELECT\n    {keys},\n    toString(sum(quantity)), toString(sum(amount)), count()\nFROM tollgate.rated_usage",
+        f"GROUP BY {keys}\nORDER BY {keys}",
+    )
+
+
+def user_known(tenant: str, user: str) -> Query:
+    """One row if any event of the user was rated."""
+    asked = _Asked("tenant", tenant)
+    asked.add(_USER, user=user)
+    asked.equal("outcome", "rated")
+    return asked.whole("SELECT 1 FROM tollgate.ledger_entries", "LIMIT 1")
+
+
+_USER: Final = "(user_id = {user:String} OR (user_id = '' AND customer = {user:String}))"
+
+
 def dead_letters(tenant: str, reason: str | None, customer: str | None, span: Span, page: Page) -> Query:
     """Dead letters without their originals, by the time Kafka received them."""
     asked = _Asked("tenant", tenant)
@@ -230,10 +253,16 @@ class _Asked:
         self._parameters[parameter] = value
         return f"{{{parameter}:String}}"
 
+    def whole(self, select: str, rest: str) -> Query:
+        """A question that is not paged."""
+        return Query(f"{select}\nWHERE {self._where()}\n{rest}", self._parameters)
+
     def query(self, select: str, rest: str, page: Page) -> Query:
-        where = "\n  AND ".join(self._conditions)
         parameters = {**self._parameters, "limit": page.limit + 1}
-        return Query(f"{select}\nWHERE {where}\n{rest}\nLIMIT {{limit:UInt32}}", parameters)
+        return Query(f"{select}\nWHERE {self._where()}\n{rest}\nLIMIT {{limit:UInt32}}", parameters)
+
+    def _where(self) -> str:
+        return "\n  AND ".join(self._conditions)
 
 
 def _narrowed(span: Span, page: Page) -> Span:

@@ -50,9 +50,18 @@ def run(
     redis: str,
     clickhouse: str,
     say_ready: Callable[[bool], None] = lambda ready: None,
+    say_metrics: Callable[[str], None] = lambda url: None,
 ) -> int:
-    """Serves until told to stop; the exit code. The addresses are of the stores, with credentials."""
-    return uvloop.run(_serve(settings, kafka, redis, clickhouse, say_ready))
+    """Serves until told to stop; the exit code. The addresses are of the stores, with credentials. `say_metrics` hears
+    where /metrics is once it is known."""
+
+    def started(url: str) -> None:
+        say_metrics(f"{url}/metrics")
+        say_ready(True)
+
+    code = uvloop.run(_serve(settings, kafka, redis, clickhouse, started))
+    say_ready(False)
+    return code
 
 
 def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Parts:
@@ -69,10 +78,11 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
         max_future=settings.max_future // MICROSECOND,
         now=lambda: time.time_ns() // 1_000,
+        admission_on_error=settings.admission_on_error,
     )
 
 
-async def _serve(settings: Settings, kafka: str, redis: str, clickhouse: str, say_ready: Callable[[bool], None]) -> int:
+async def _serve(settings: Settings, kafka: str, redis: str, clickhouse: str, started: Callable[[str], None]) -> int:
     app = create_app(assemble(settings, kafka, redis, clickhouse))
     listener = _listener(settings.http_host, settings.http_port)
     config = uvicorn.Config(
@@ -88,12 +98,11 @@ async def _serve(settings: Settings, kafka: str, redis: str, clickhouse: str, sa
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    server = _Server(config, lambda: _listening(listener, say_ready))
+    server = _Server(config, lambda: started(_url(listener)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     await server.serve(sockets=[listener])
-    say_ready(False)
     return 0
 
 
@@ -130,7 +139,8 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _listening(listener: socket.socket, say_ready: Callable[[bool], None]) -> None:
+def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    say_ready(True)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    log.info("listening on %s", url)
+    return url
