@@ -6,15 +6,28 @@ Labels are bounded: the route's template, never a path; methods and statuses tha
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import CLIENT_CLOSED_REQUEST
+from schemas import metrics
+from schemas.errors import InvalidInput, Unavailable
 
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass(slots=True)
+class Reporting:
+    """The usage reports of one request."""
+
+    taken: int = 0
+    """That Kafka is to have; counted as taken if the block ends well."""
+    refused: int = 0
 
 
 class Measures:
@@ -24,28 +37,45 @@ class Measures:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._requests = Counter(
-            "tollgate_http_requests",
-            "Requests answered, by route template.",
-            ("route", "method", "status"),
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "tollgate_http_request_seconds",
-            "Seconds from a request's head to the end of its answer.",
-            ("route", "method"),
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
-        self._open = Gauge("tollgate_http_requests_open", "Requests being answered.", registry=self.registry)
-        self._events = Counter(
-            "tollgate_http_events", "Events sent by POST /v1/events.", ("result",), registry=self.registry
-        )
+        self._requests = metrics.HTTP_REQUESTS.on(self.registry)
+        self._seconds = metrics.HTTP_SECONDS.on(self.registry)
+        self._open = metrics.HTTP_OPEN.on(self.registry)
+        self._events = metrics.HTTP_EVENTS.on(self.registry)
+        self._reports = metrics.REPORTS.on(self.registry)
+        self._report_seconds = metrics.REPORT_SECONDS.on(self.registry)
+        self._report_errors = metrics.REPORT_ERRORS.on(self.registry)
+        for status in ("success", "failed"):
+            self._reports.labels(status)  # 0 from the start, so that the first failure is a rate
+        for reason in ("invalid", "unavailable"):
+            self._report_errors.labels(reason)
 
     def events_taken(self, accepted: int, rejected: int) -> None:
         """Events of one request."""
         self._events.labels("accepted").inc(accepted)
         self._events.labels("rejected").inc(rejected)
+
+    @contextmanager
+    def reporting(self) -> Iterator[Reporting]:
+        """Around the taking of usage reports: says which were taken, how long it took, and what was not taken.
+
+        An InvalidInput that leaves the block is one refused report, an Unavailable loses all that were to be taken."""
+        report = Reporting()
+        begun = time.perf_counter()
+        try:
+            yield report
+        except InvalidInput:
+            report.refused += 1
+            raise
+        except Unavailable:
+            self._reports.labels("failed").inc(report.taken)
+            self._report_errors.labels("unavailable").inc(report.taken)
+            report.taken = 0
+            raise
+        finally:
+            self._reports.labels("success").inc(report.taken)
+            self._reports.labels("failed").inc(report.refused)
+            self._report_errors.labels("invalid").inc(report.refused)
+            self._report_seconds.observe(time.perf_counter() - begun)
 
     def begin(self) -> None:
         """A request came."""

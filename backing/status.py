@@ -43,6 +43,8 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     role: str
     pid: int
     ready: bool
+    metrics: str | None = None
+    """Where it shows its metrics to Prometheus."""
 
 
 class Lag(msgspec.Struct, frozen=True):

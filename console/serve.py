@@ -11,7 +11,8 @@ import click
 import uvloop
 
 from backing.launch import attach
-from console.supervisor import Role, end_with_supervisor, say_ready, supervise
+from console.exposition import expose
+from console.supervisor import Role, end_with_supervisor, say_metrics, say_ready, supervise
 from schemas.settings import Settings
 
 
@@ -34,7 +35,7 @@ def serve(workers: int) -> int:
     log_to_stderr()
     settings = attach(Settings.from_environment())  # what is not there is said at once, not by every child
     roles = [Role("worker", number) for number in range(workers)] + [Role("sink", 0), Role("api", 0)]
-    return supervise(settings, roles)
+    return supervise(settings, roles, expose(settings))
 
 
 @click.command()
@@ -42,7 +43,7 @@ def worker() -> int:
     """Run one rating worker."""
     settings = _begin()
     module = import_module("streams.worker")
-    code: int = uvloop.run(module.run(settings, partial(say_ready, settings.data_dir)))
+    code: int = uvloop.run(module.run(settings, partial(say_ready, settings.data_dir), expose(settings)))
     module.exit_process(code)
     return code
 
@@ -57,6 +58,7 @@ def api() -> int:
         settings.redis_url,
         settings.clickhouse_url,
         partial(say_ready, settings.data_dir),
+        partial(say_metrics, settings.data_dir),
     )
     return code
 
@@ -65,7 +67,8 @@ def api() -> int:
 def sink() -> int:
     """Run the sink that writes the ledger into ClickHouse."""
     settings = _begin()
-    code: int = uvloop.run(import_module("streams.sink").run(settings, partial(say_ready, settings.data_dir)))
+    tell = partial(say_ready, settings.data_dir)
+    code: int = uvloop.run(import_module("streams.sink").run(settings, tell, expose(settings)))
     return code
 
 

@@ -17,12 +17,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from backing.state import locked, write_atomically
 from schemas.errors import Conflict
+from schemas.metrics import PROCESS_RESTARTS
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ DRAIN_SECONDS: Final = 25.0
 """After SIGTERM a child has this long before SIGKILL: what it then leaves undone was never acknowledged."""
 
 FILE: Final = "processes.json"
+TARGETS_FILE: Final = "prometheus.json"
+"""The same processes as Prometheus's file discovery reads them."""
 LOCK: Final = "serve.lock"
 TELL_SECONDS: Final = 0.5
 SUPERVISOR_VARIABLE: Final = "TOLLGATE_SUPERVISOR_PID"
@@ -50,19 +55,22 @@ class Role(NamedTuple):
     number: int
 
 
-def supervise(settings: Settings, roles: list[Role]) -> int:
+def supervise(settings: Settings, roles: list[Role], registry: CollectorRegistry | None = None) -> int:
     """Runs until SIGTERM or SIGINT and then until every child has ended; the exit code."""
 
     def refuse() -> None:
         raise Conflict("running", f"`tollgate serve` runs in {settings.data_dir} already; `tollgate status` shows it")
 
     with locked(settings.data_dir / LOCK, refuse):
-        return asyncio.run(_Supervisor(settings, roles).run())
+        return asyncio.run(_Supervisor(settings, roles, registry or CollectorRegistry()).run())
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, roles: list[Role]) -> None:
+    def __init__(self, settings: Settings, roles: list[Role], registry: CollectorRegistry) -> None:
         self._settings = settings
+        self._restarts = PROCESS_RESTARTS.on(registry)
+        for role in roles:
+            self._restarts.labels(role.name)  # 0 from the start, so that the first one shows as a rate
         self._roles = roles
         self._stopping = asyncio.Event()
         self._children: dict[Role, asyncio.subprocess.Process] = {}
@@ -76,7 +84,8 @@ class _Supervisor:
             await asyncio.gather(*(self._keep(role) for role in self._roles))
         finally:
             telling.cancel()
-            (self._settings.data_dir / FILE).unlink(missing_ok=True)
+            for name in (FILE, TARGETS_FILE):
+                (self._settings.data_dir / name).unlink(missing_ok=True)
         return 0
 
     async def _keep(self, role: Role) -> None:
@@ -94,6 +103,7 @@ class _Supervisor:
                 return
             self._forget(role)
             backoff = BACKOFF_MIN_SECONDS if time.monotonic() - begun > STEADY_SECONDS else backoff
+            self._restarts.labels(role.name).inc()
             log.warning("%s %d ended with %s; starting again in %.1f s", *role, child.returncode, backoff)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
@@ -111,7 +121,7 @@ class _Supervisor:
             process_group=0,
         )
         # Left by a process that nobody waited for. This one says nothing yet: it has hardly begun.
-        _mark(self._settings.data_dir, child.pid).unlink(missing_ok=True)
+        _wipe(self._settings.data_dir, child.pid)
         self._children[role] = child
         return child
 
@@ -128,21 +138,23 @@ class _Supervisor:
 
     def _forget(self, role: Role) -> None:
         """A pid is another process's one day: what this one said of itself goes with it."""
-        _mark(self._settings.data_dir, self._children.pop(role).pid).unlink(missing_ok=True)
+        _wipe(self._settings.data_dir, self._children.pop(role).pid)
 
     async def _tell(self) -> None:
         """Says who runs, for `tollgate status` and for whoever wants to kill one on purpose."""
         written = b""
         data_dir = self._settings.data_dir
         while True:
-            processes = [{"role": "supervisor", "pid": os.getpid(), "ready": True}]
-            processes += [
-                {"role": role.name, "pid": child.pid, "ready": is_ready(data_dir, child.pid)}
-                for role, child in self._children.items()
+            found = [("supervisor", os.getpid(), True)]
+            found += [(role.name, child.pid, is_ready(data_dir, child.pid)) for role, child in self._children.items()]
+            processes = [
+                {"role": role, "pid": pid, "ready": ready, "metrics": _metrics_of(data_dir, pid)}
+                for role, pid, ready in found
             ]
             content = msgspec.json.encode(processes)
             if content != written:
                 write_atomically(data_dir / FILE, content)
+                write_atomically(data_dir / TARGETS_FILE, msgspec.json.encode(_targets(processes)), mode=0o644)
                 written = content
             await asyncio.sleep(TELL_SECONDS)
 
@@ -162,8 +174,33 @@ def say_ready(data_dir: Path, ready: bool) -> None:
         mark.touch()
 
 
-def _mark(data_dir: Path, pid: int) -> Path:
-    return data_dir / "run" / f"{pid}.ready"
+def say_metrics(data_dir: Path, url: str) -> None:
+    """Called in a process: where it shows its metrics."""
+    write_atomically(_mark(data_dir, os.getpid(), "metrics"), url.encode())
+
+
+def _metrics_of(data_dir: Path, pid: int) -> str | None:
+    try:
+        return _mark(data_dir, pid, "metrics").read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _targets(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"targets": [urlsplit(process["metrics"]).netloc], "labels": {"role": process["role"]}}
+        for process in processes
+        if process["metrics"] is not None
+    ]
+
+
+def _mark(data_dir: Path, pid: int, kind: str = "ready") -> Path:
+    return data_dir / "run" / f"{pid}.{kind}"
+
+
+def _wipe(data_dir: Path, pid: int) -> None:
+    for kind in ("ready", "metrics"):
+        _mark(data_dir, pid, kind).unlink(missing_ok=True)
 
 
 def end_with_supervisor() -> None:

@@ -79,8 +79,8 @@ def _url(*schemes: str) -> Callable[[str], str]:
         try:
             parts = urlsplit(value)
             parts.port  # noqa: B018  # reading it is what checks it
-        except ValueError as error:
-            raise _refuse(f"is not a URL: {error}") from None
+        except ValueError:
+            raise _refuse("is not a URL") from None  # what the error quotes may be of a password
         if parts.scheme not in schemes or not parts.hostname:
             raise _refuse(f"is not a URL of {' or '.join(schemes)}")
         return value.rstrip("/")
@@ -111,11 +111,16 @@ class Declaration:
     sentence: str
     read: Callable[[str], Any]
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value, a URL's password too, stays out of messages and representations."""
+        return self.unit in ("secret", "URL")
+
 
 def setting(default: str | None, read: Callable[[str], Any], unit: str, sentence: str) -> Any:
     """One field of Settings; `default` is text as it would stand in the environment, None where there is none."""
     declaration = Declaration(default, unit, sentence, read)
-    return dataclasses.field(metadata={"declaration": declaration})
+    return dataclasses.field(metadata={"declaration": declaration}, repr=not declaration.is_secret)
 
 
 _FOREVER: Final = timedelta(days=3650)
@@ -181,6 +186,16 @@ class Settings:
         None, _path, "file", "Hashed service tokens; unset, `tokens.json` in the data dir."
     )
 
+    metrics_host: str = setting(
+        "127.0.0.1",
+        _text,
+        "address",
+        "Address on which processes show their metrics; the API has `/metrics`.",
+    )
+    metrics_port: int = setting(
+        "0", _whole(0, 65535), "port", "Port for a process's metrics; 0, or where it is taken, a free one."
+    )
+
     # Rating
     admission_on_error: str = setting(
         "deny",
@@ -219,7 +234,8 @@ class Settings:
             try:
                 values[field.name] = declaration.read(written)
             except InvalidInput as error:
-                shown = "its value" if declaration.unit == "secret" else repr(written)
+                hidden = declaration.is_secret and (declaration.unit != "URL" or "@" in written)
+                shown = "its value" if hidden else repr(written)
                 raise InvalidInput("setting", f"{name}: {shown} {error.detail}", f"/{name}") from None
         return cls(**values)
 

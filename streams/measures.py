@@ -1,46 +1,31 @@
-"""What a worker measures of itself, for Prometheus: every name with its unit, no label that grows with customers."""
+"""What a worker and a sink measure of themselves; `schemas.metrics` says what each metric means."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
 
+from prometheus_client import CollectorRegistry
+
+from schemas import metrics
+from schemas.errors import Unavailable
 from schemas.ledger import LedgerRecord
 from schemas.outcome import OUTCOME_NAMES
-
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_RECORDS = (1, 10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 
 
 class Measures:
     """The metrics of one rating worker."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.events = Counter(
-            "tollgate_events_total", "Input records decided", ["outcome", "reason"], registry=registry
-        )
-        self.batch_records = Histogram(
-            "tollgate_batch_records", "Records in a decided batch", buckets=_RECORDS, registry=registry
-        )
-        self.deciding = Histogram("tollgate_deciding_seconds", "Deciding a batch", buckets=_SECONDS, registry=registry)
-        self.writing = Histogram(
-            "tollgate_transaction_seconds",
-            "Writing a batch in one Kafka transaction",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.applying = Histogram(
-            "tollgate_applying_seconds",
-            "Applying a batch to Redis and the identity index",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.lanes_open = Gauge("tollgate_lanes_open", "Partitions this worker serves", registry=registry)
-        self._opened_again = Counter(
-            "tollgate_partition_reopened_total", "Partitions opened again, by cause", ["cause"], registry=registry
-        )
-        self._store_away = Counter(
-            "tollgate_store_unavailable_total", "Calls a store did not answer", ["store"], registry=registry
-        )
+        self.events = metrics.EVENTS.on(registry)
+        self.batch_records = metrics.BATCH_RECORDS.on(registry, metrics.COUNTS)
+        self.deciding = metrics.DECIDING_SECONDS.on(registry)
+        self.writing = metrics.TRANSACTION_SECONDS.on(registry)
+        self.applying = metrics.APPLYING_SECONDS.on(registry)
+        self.lanes_open = metrics.LANES_OPEN.on(registry)
+        self._opened_again = metrics.REOPENED.on(registry)
+        self._store_away = metrics.STORE_UNAVAILABLE.on(registry)
 
     def decided(self, record: LedgerRecord) -> None:
         """Counts the outcomes of a ledger record."""
@@ -67,3 +52,43 @@ class Measures:
     def store_away(self, store: str) -> None:
         """A call to a store was not answered."""
         self._store_away.labels(store).inc()
+
+
+class SinkMeasures:
+    """The metrics of one sink."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._entries = metrics.SINK_ENTRIES.on(registry)
+        self._block_entries = metrics.SINK_BLOCK_ENTRIES.on(registry, metrics.COUNTS)
+        self._dead_letters = metrics.SINK_DEAD_LETTERS.on(registry)
+        self._lag = metrics.SINK_LAG.on(registry)
+        self._seconds = metrics.STORE_SECONDS.on(registry)
+        self._store_away = metrics.STORE_UNAVAILABLE.on(registry)
+
+    @contextmanager
+    def timed(self, operation: str) -> Iterator[None]:
+        """Around a call to ClickHouse: how long it took, or that it was not answered. Any thread."""
+        begun = perf_counter()
+        try:
+            yield
+        except Unavailable:
+            self._store_away.labels("clickhouse").inc()
+            raise
+        self._seconds.labels("clickhouse", operation).observe(perf_counter() - begun)
+
+    def stored(self, entries: int) -> None:
+        """A block is there."""
+        self._entries.inc(entries)
+        self._block_entries.observe(entries)
+
+    def dead_letters(self, count: int) -> None:
+        """Dead letters are there."""
+        self._dead_letters.inc(count)
+
+    def behind(self, partition: int, records: int) -> None:
+        """How far a partition's rows are behind its ledger."""
+        self._lag.labels(str(partition)).set(records)
+
+    def given_up(self, partition: int) -> None:
+        """Another sink has the partition now, and its lag."""
+        self._lag.remove(str(partition))

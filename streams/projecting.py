@@ -107,7 +107,11 @@ class LedgerLane:
             )
 
     async def _poll(self, records: int, timeout_ms: int) -> Sequence[Any]:
-        found = await self._sink.consumer.getmany(self._place, timeout_ms=timeout_ms, max_records=records)
+        consumer = self._sink.consumer
+        found = await consumer.getmany(self._place, timeout_ms=timeout_ms, max_records=records)
+        end = consumer.last_stable_offset(self._place)
+        if end is not None:
+            self._sink.measures.behind(self._place.partition, max(0, end - await consumer.position(self._place)))
         taken: Sequence[Any] = found.get(self._place, ())
         return taken
 
@@ -117,6 +121,7 @@ class LedgerLane:
         while True:
             try:
                 await put(self, block, doubtful=attempt > 0)
+                self._sink.measures.stored(block.next_seq - block.first_seq)
                 if attempt:
                     self._sink.serves(self._place, True)
                 return
@@ -135,7 +140,12 @@ class LedgerLane:
 
     async def insert(self, block: Block, token: str) -> None:
         """As `Rows` says."""
-        await self._sink.in_thread(partial(self._sink.rows.insert, block, token))
+
+        def insert() -> None:
+            with self._sink.measures.timed("insert"):
+                self._sink.rows.insert(block, token)
+
+        await self._sink.in_thread(insert)
 
     async def _hint(self, offset: int) -> None:
         """Commits how far it is, so that others can see the lag; nothing leans on it."""
@@ -164,8 +174,9 @@ class DeadLetterLane:
                     )
                     records = found.get(self._place, ())
                 if records:
-                    insert = partial(self._sink.rows.insert_into, dead_letters.TABLE, dead_letters.encode(records), {})
+                    insert = partial(self._insert, dead_letters.encode(records))
                     await self._sink.in_thread(insert)
+                    self._sink.measures.dead_letters(len(records))
                     await self._sink.commit(self._place, records[-1].offset + 1)
                     records, attempt = (), 0
             except (Unavailable, KafkaError) as error:
@@ -173,6 +184,10 @@ class DeadLetterLane:
                 await pause(attempt)
                 attempt += 1
         await asyncio.Event().wait()
+
+    def _insert(self, data: bytes) -> None:
+        with self._sink.measures.timed("insert_dead_letters"):
+            self._sink.rows.insert_into(dead_letters.TABLE, data, {})
 
 
 async def pause(attempt: int) -> None:

@@ -24,10 +24,12 @@ from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from prometheus_client import CollectorRegistry
 
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
+from streams.measures import SinkMeasures
 from streams.projecting import DeadLetterLane, LedgerLane, pause
 from streams.rows import ClickHouseRows
 
@@ -49,8 +51,11 @@ Value = TypeVar("Value")
 class Sink:
     """One member of the group. `run` serves until `stop` is called; `tell` hears whether all it was given is served."""
 
-    def __init__(self, bootstrap: str, clickhouse_url: str, tell: Callable[[bool], None]) -> None:
+    def __init__(
+        self, bootstrap: str, clickhouse_url: str, tell: Callable[[bool], None], registry: CollectorRegistry
+    ) -> None:
         self.rows = ClickHouseRows(clickhouse_url)
+        self.measures = SinkMeasures(registry)
         self.consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=SINK_GROUP,
@@ -123,7 +128,11 @@ class Sink:
         with suppress(TimeoutError):
             await asyncio.wait_for(now.wait(), LOOK_SECONDS)
         self._looking = None  # whoever asks from here on needs a later look
-        return await self.in_thread(self.rows.extents)
+        return await self.in_thread(self._extents)
+
+    def _extents(self) -> dict[int, tuple[int, int]]:
+        with self.measures.timed("extents"):
+            return self.rows.extents()
 
     def serves(self, place: TopicPartition, serving: bool) -> None:
         """A lane says whether it gets on."""
@@ -147,6 +156,8 @@ class Sink:
         ended = []
         for place in list(places):
             self._serving.discard(place)
+            if place.topic == USAGE_RATED:
+                self.measures.given_up(place.partition)
             if (task := self._lanes.pop(place, None)) is not None:
                 ended.append(task)
         for task in ended:
@@ -190,10 +201,10 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         await self._sink.begin(assigned)
 
 
-async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
+async def run(settings: Settings, tell: Callable[[bool], None], registry: CollectorRegistry) -> int:
     """Runs one sink of a deployment, whose addresses are filled in, until SIGTERM; the exit code.
 
-    `tell` hears whether it serves. Errors: InvariantBroken.
+    `tell` hears whether it serves, its metrics are in `registry`. Errors: InvariantBroken.
     """
     assert settings.kafka_bootstrap is not None
     assert settings.clickhouse_url is not None
@@ -201,7 +212,7 @@ async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    sink = Sink(settings.kafka_bootstrap, settings.clickhouse_url, tell)
+    sink = Sink(settings.kafka_bootstrap, settings.clickhouse_url, tell, registry)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, sink.stop)
     await sink.run()

@@ -257,8 +257,9 @@ class Worker:
                 self.leave(EXIT_STUCK, f"records of partitions {stuck} are not delivered")
 
 
-async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
-    """Runs one worker of a deployment, whose addresses are filled in; the exit code. `tell` hears whether it serves."""
+async def run(settings: Settings, tell: Callable[[bool], None], registry: CollectorRegistry) -> int:
+    """Runs one worker of a deployment, whose addresses are filled in; the exit code. `tell` hears whether it serves,
+    its metrics are in `registry`."""
     bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url
     assert bootstrap is not None
     assert redis_url is not None
@@ -272,7 +273,7 @@ async def run(settings: Settings, tell: Callable[[bool], None]) -> int:
         partitions=await _await_partitions(bootstrap),
         data_dir=settings.data_dir,
         max_future=settings.max_future // timedelta(microseconds=1),
-        registry=CollectorRegistry(),
+        registry=registry,
         tell=tell,
     )
     return await worker.run()

@@ -60,13 +60,14 @@ async def post_events(
     parts = tollgate.parts
     now = parts.now()
     rejected: list[Rejection] = []
-    with json_judged(body):
+    with tollgate.measures.reporting() as report, json_judged(body):
         if media_type == CLOUDEVENTS_BATCH:
             accepted, rejected = _judge(_split(body), token.tenant, now, parts.max_future)
         else:
             accepted = [accept(body, token.tenant, now, parts.max_future)]
-    if accepted:
-        await parts.publisher.publish(accepted)
+        report.taken, report.refused = len(accepted), len(rejected)
+        if accepted:
+            await parts.publisher.publish(accepted)
     tollgate.measures.events_taken(len(accepted), len(rejected))
     return Acceptance(accepted=len(accepted), rejected=rejected)
 

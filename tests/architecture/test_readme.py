@@ -16,11 +16,12 @@ README: Final = (ROOT / "README.md").read_text("utf-8")
 _COMMAND: Final = re.compile(r"(?:\.venv/bin/|`|\$ )tollgate ((?:[a-z-]+ ?)+)")
 
 
-def test_the_table_of_settings_is_the_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """Between its markers stands what `python -m schemas.settings` prints."""
-    found = re.search(r"<!-- settings -->\n(.*?)<!-- /settings -->", README, re.DOTALL)
+@pytest.mark.parametrize("table", ["settings", "metrics"])
+def test_a_generated_table_is_the_one_that_is_printed(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Between its markers stands what `python -m schemas.settings` or `schemas.metrics` prints."""
+    found = re.search(rf"<!-- {table} -->\n(.*?)<!-- /{table} -->", README, re.DOTALL)
     assert found is not None
-    runpy.run_path(str(ROOT / "schemas" / "settings.py"), run_name="__main__")
+    runpy.run_path(str(ROOT / "schemas" / f"{table}.py"), run_name="__main__")
     assert found[1].strip() == capsys.readouterr().out.strip()
 
 

@@ -73,7 +73,7 @@ def test_who_runs_is_told_and_taken_back(tmp_path: Path, after: After) -> None:
 
     after(1, look)
     assert supervise(settings_in(tmp_path), [ENDS_AT_ONCE]) == 0
-    assert told[0] == {"role": "supervisor", "pid": os.getpid(), "ready": True}
+    assert told[0] == {"role": "supervisor", "pid": os.getpid(), "ready": True, "metrics": None}
     assert not (tmp_path / FILE).exists()
 
 

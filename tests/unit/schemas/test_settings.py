@@ -132,3 +132,32 @@ def test_the_table_has_one_sentence_for_each_setting() -> None:
         assert len(cells) == 4
         assert cells[3][0].isupper()
         assert cells[3].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("REDIS_URL", "http://:hush@127.0.0.1"),
+        ("REDIS_URL", "redis://:p:hush@127.0.0.1:port"),
+        ("CLICKHOUSE_URL", "ftp://u:hush@h"),
+    ],
+)
+def test_a_password_in_a_bad_url_is_not_shown(variable: str, value: str) -> None:
+    """The error names the variable alone."""
+    with pytest.raises(InvalidInput) as refused:
+        Settings.from_environment({PREFIX + variable: value})
+    assert PREFIX + variable in refused.value.detail
+    assert "hush" not in refused.value.detail
+
+
+def test_settings_do_not_show_secrets() -> None:
+    """Not in a log line that shows the whole value, nor in a traceback's."""
+    given = {
+        "REDIS_URL": "redis://:hush@127.0.0.1:1",
+        "CLICKHOUSE_URL": "http://u:hush@127.0.0.1:1",
+        "STRIPE_API_KEY": "hush",
+        "STRIPE_WEBHOOK_SECRET": "hush",
+    }
+    settings = Settings.from_environment({PREFIX + name: value for name, value in given.items()})
+    assert "hush" not in repr(settings)
+    assert settings.stripe_api_key == "hush"
