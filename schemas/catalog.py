@@ -25,9 +25,10 @@ from pydantic_core import ErrorDetails
 
 from schemas.catalog_document import MAX_FAULTS, CatalogRefused, Fault, path_of, read, shortened
 from schemas.catalog_faults import catalog_faults, price_faults
-from schemas.catalog_shapes import Currency, Meter, Plan, Price
+from schemas.catalog_shapes import Currency, Instant, Meter, Plan, Price
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.ids import check_id
+from schemas.period import format_time
 
 VERSION_FORMAT: Final = 1
 """Of the record of `catalog.versions`. A reader that meets a later one stops: it would rate by what it cannot read."""
@@ -35,7 +36,10 @@ VERSION_FORMAT: Final = 1
 _METER: Final[TypeAdapter[Meter]] = TypeAdapter(Meter)
 _PRICE: Final[TypeAdapter[Price]] = TypeAdapter(Price)
 _PLAN: Final[TypeAdapter[Plan]] = TypeAdapter(Plan)
-_CURRENCY: Final[TypeAdapter[str]] = TypeAdapter(Currency)
+_FIELDS: Final[dict[str, TypeAdapter[Any]]] = {
+    "currency": TypeAdapter(Currency),
+    "effective_from": TypeAdapter(Instant | None),
+}
 _PARTS: Final[dict[str, TypeAdapter[Any]]] = {"meters": _METER, "prices": _PRICE, "plans": _PLAN}
 
 
@@ -47,11 +51,15 @@ class Catalog:
     meters: tuple[Meter, ...]
     prices: tuple[Price, ...] = ()
     plans: tuple[Plan, ...] = ()
+    effective_from: int | None = None
+    """Microseconds: of which events on it holds; None, of all. Earlier ones are rated by the version before it."""
 
     @cached_property
     def document(self) -> dict[str, Any]:
         """Its canonical form."""
         document: dict[str, Any] = {"currency": self.currency}
+        if self.effective_from is not None:
+            document["effective_from"] = format_time(self.effective_from)
         for kind, parts in (("meters", self.meters), ("prices", self.prices), ("plans", self.plans)):
             if parts:
                 document[kind] = [part.model_dump(mode="json", exclude_defaults=True) for part in parts]
@@ -83,8 +91,8 @@ def from_document(document: Any) -> Catalog:
     """A catalogue from plain values; keys are text. Errors: CatalogRefused."""
     if not isinstance(document, dict):
         raise CatalogRefused((Fault("", "the catalogue is no mapping with currency, meters and prices"),))
-    faults = _currency_faults(document)
-    faults += [Fault(path_of((key,)), "is not a field of it") for key in document if key not in ("currency", *_PARTS)]
+    faults = _field_faults(document)
+    faults += [Fault(path_of((key,)), "is not a field of it") for key in document if key not in (*_FIELDS, *_PARTS)]
     parts = {kind: _parts(kind, document.get(kind), faults) for kind in _PARTS}
     if not parts["meters"] and not document.get("meters"):
         faults.append(Fault("meters", "is missing; a catalogue measures something"))
@@ -163,6 +171,7 @@ def _catalog(document: Mapping[str, Any], parts: Mapping[str, Mapping[int, Any]]
         meters=tuple(parts["meters"].values()),
         prices=tuple(parts["prices"].values()),
         plans=tuple(parts["plans"].values()),
+        effective_from=_FIELDS["effective_from"].validate_python(document.get("effective_from")),
     )
 
 
@@ -170,14 +179,16 @@ def _checksum(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _currency_faults(document: Mapping[str, Any]) -> list[Fault]:
-    if "currency" not in document:
-        return [Fault("currency", "is missing")]
-    try:
-        _CURRENCY.validate_python(document["currency"])
-    except ValidationError as error:
-        return [_fault(("currency",), details, tagged=False) for details in error.errors()]
-    return []
+def _field_faults(document: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong with the fields that are no lists of parts."""
+    faults = [] if "currency" in document else [Fault("currency", "is missing")]
+    for name, adapter in _FIELDS.items():
+        if name in document:
+            try:
+                adapter.validate_python(document[name])
+            except ValidationError as error:
+                faults += [_fault((name,), details, tagged=False) for details in error.errors()]
+    return faults
 
 
 def _parts(kind: str, listed: Any, faults: list[Fault]) -> dict[int, Any]:

@@ -1,8 +1,8 @@
 """What a catalogue of well-formed parts can still have wrong: what concerns several fields, or several parts.
 
-Owns tiers and bounds that contradict one another, ids used twice, references to nothing, prices between which an event
-could not choose, and what this version of the program cannot price yet. A price that would be silently wrong is
-refused by name. Faults are told one by one, so that whoever has heard enough stops asking.
+Owns tiers and bounds that contradict one another, ids used twice, references to nothing, and prices between which an
+event could not choose. A price that would be silently wrong is refused by name. Faults are told one by one, so that
+whoever has heard enough stops asking.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, Protocol
 
+from schemas import expression
 from schemas.account_types import ACCOUNT_TYPES
 from schemas.catalog_document import Fault, path_of
 from schemas.catalog_shapes import (
     AmountTier,
+    Dynamic,
     Graduated,
     GraduatedPercentage,
     Meter,
@@ -23,22 +25,22 @@ from schemas.catalog_shapes import (
     PercentTier,
     Plan,
     Price,
+    Quota,
     Stairstep,
     UnitTier,
     Volume,
 )
 from schemas.usage_types import DEVICE_HEARTBEAT, PRODUCT_USAGE_RECORDED, USAGE_CORRECTED, USAGE_REPORTED
+from schemas.window import CALENDAR
 
-PRICED_MODELS: Final = frozenset(
-    ("flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage")
-)
-"""The models that rating has; a test compares this with rating itself."""
-
-MEASURED_AGGREGATIONS: Final = frozenset(("sum", "count"))
-"""The aggregations that rating has."""
+SUMMED: Final = frozenset(("sum", "count"))
+"""The aggregations whose events each have a part of the period's quantity."""
 
 BUILT_IN_LEVELS: Final = frozenset(("devices_open",))
 """What a quota may bound although no meter measures it."""
+
+ROLLING_WINDOWS: Final = frozenset((*CALENDAR, "period"))
+"""Windows that follow one another, so that what is left of one can be taken into the next."""
 
 UNMETERED_TYPES: Final = frozenset((USAGE_CORRECTED, DEVICE_HEARTBEAT, *ACCOUNT_TYPES))
 """Built-in types that carry no usage of their own: corrections, signs of life, money and customers."""
@@ -54,8 +56,6 @@ class Indexed(Protocol):
 
 def price_faults(price: Price) -> Iterator[Fault]:
     """What is wrong within one price; paths start at the price."""
-    if price.model not in PRICED_MODELS:
-        yield Fault("model", f"{price.model} is not priced by this version yet; it knows {_listed(PRICED_MODELS)}")
     if isinstance(price, Graduated | Volume | Stairstep | GraduatedPercentage):
         yield from _tier_faults(price.tiers)
         first = price.tiers[0]
@@ -111,7 +111,7 @@ def catalog_faults(
         yield from _under(("prices", index), price_faults(price))
         yield from _under(("prices", index), _meter_of_price_faults(price, by_id, named["meters"]))
     for index, plan in plans.items():
-        yield from _under(("plans", index), _plan_faults(plan, named))
+        yield from _under(("plans", index), _plan_faults(plan, by_id, named))
     yield from _ambiguities(prices, plans.values())
 
 
@@ -131,34 +131,36 @@ def _repeated(kind: str, parts: Mapping[int, Indexed]) -> Iterator[Fault]:
 
 
 def _meter_faults(meter: Meter) -> Iterator[Fault]:
-    if meter.aggregation not in MEASURED_AGGREGATIONS:
-        yield Fault(
-            "aggregation",
-            f"{meter.aggregation} is not measured by this version yet; it knows {_listed(MEASURED_AGGREGATIONS)}",
-        )
-    if (
-        meter.aggregation == "sum"
-        and meter.quantity is None
-        and meter.event_type not in (USAGE_REPORTED, PRODUCT_USAGE_RECORDED)
-    ):
+    reported = meter.event_type in (USAGE_REPORTED, PRODUCT_USAGE_RECORDED)
+    if meter.aggregation == "unique":
+        if meter.quantity is None:
+            yield Fault("quantity", "is missing; a meter of unique values names their field, such as data.user_id")
+        elif not expression.is_field(meter.quantity):
+            yield Fault("quantity", "must be a lone field: unique counts its values")
+    elif meter.aggregation != "count" and meter.quantity is None and not reported:
         yield Fault("quantity", f"is missing; only a meter of {USAGE_REPORTED} or one that counts goes without")
     if meter.event_type in UNMETERED_TYPES:
         yield Fault("event_type", f"{meter.event_type} is not metered: it carries no usage of its own")
     for name in sorted({name for name in meter.dimensions if meter.dimensions.count(name) > 1}):
         yield Fault("dimensions", f"{name} stands twice")
+    for name in meter.bounds:
+        if name in meter.dimensions:
+            yield Fault(f"bounds.{name}", "stands among the dimensions too")
 
 
 def _meter_of_price_faults(price: Price, meters: Mapping[str, Meter], named: frozenset[str]) -> Iterator[Fault]:
     if price.meter not in named:
         yield Fault("meter", f"no meter has the id {price.meter!r}")
     elif price.meter in meters:
-        dimensions = meters[price.meter].dimensions
+        meter = meters[price.meter]
         for name in price.match:
-            if name not in dimensions:
+            if name not in meter.dimensions and name not in meter.bounds:
                 yield Fault(f"match.{name}", f"is no dimension of the meter {price.meter}")
+        if isinstance(price, Percentage | Dynamic) and meter.aggregation not in SUMMED:
+            yield Fault("model", f"{price.model} prices event by event; the meter {price.meter} has no part of each")
 
 
-def _plan_faults(plan: Plan, named: Mapping[str, frozenset[str]]) -> Iterator[Fault]:
+def _plan_faults(plan: Plan, meters: Mapping[str, Meter], named: Mapping[str, frozenset[str]]) -> Iterator[Fault]:
     for index, price in enumerate(plan.prices):
         if price not in named["prices"]:
             yield Fault(f"prices[{index}]", f"no price has the id {price!r}")
@@ -168,18 +170,44 @@ def _plan_faults(plan: Plan, named: Mapping[str, frozenset[str]]) -> Iterator[Fa
         for at, meter in enumerate(credit.scope or ()):
             if meter not in named["meters"]:
                 yield Fault(f"credits[{index}].scope[{at}]", f"no meter has the id {meter!r}")
+    first: dict[str, int] = {}
     for index, quota in enumerate(plan.quotas):
-        path = f"quotas[{index}]"
-        if (quota.meter is None) == (quota.spend is None):
-            yield Fault(path, "must have either a meter with its limit, or spend")
-        elif quota.meter is not None and quota.limit is None:
-            yield Fault(f"{path}.limit", "is missing")
-        elif quota.meter is None and quota.limit is not None:
-            yield Fault(f"{path}.limit", "goes with a meter; the bound of money is spend")
-        if quota.meter is not None and quota.meter not in named["meters"] and quota.meter not in BUILT_IN_LEVELS:
-            yield Fault(f"{path}.meter", f"no meter has the id {quota.meter!r}")
-        if list(quota.thresholds) != sorted(set(quota.thresholds)):
-            yield Fault(f"{path}.thresholds", "must ascend, each once")
+        yield from _under(("quotas", index), quota_faults(quota, meters, named["meters"]))
+        if quota.quota_id in first:
+            other = f"quotas[{first[quota.quota_id]}]"
+            reason = "has the same id" if quota.id is not None else "is of the same kind; give one of them an id"
+            yield Fault(f"quotas[{index}]", f"{other} {reason}")
+        first.setdefault(quota.quota_id, index)
+
+
+def quota_faults(quota: Quota, meters: Mapping[str, Meter], named: frozenset[str]) -> Iterator[Fault]:
+    """What is wrong with one quota; `named` are the meters that the document names, with their faults or without."""
+    if (quota.meter is None) == (quota.spend is None):
+        yield Fault("", "must have either a meter with its limit, or spend")
+    elif quota.meter is not None and quota.limit is None:
+        yield Fault("limit", "is missing")
+    elif quota.meter is None and quota.limit is not None:
+        yield Fault("limit", "goes with a meter; the bound of money is spend")
+    if quota.meter is not None and quota.meter not in named and quota.meter not in BUILT_IN_LEVELS:
+        yield Fault("meter", f"no meter has the id {quota.meter!r}")
+    if list(quota.thresholds) != sorted(set(quota.thresholds)):
+        yield Fault("thresholds", "must ascend, each once")
+    if quota.grace_percent is not None and quota.mode != "hard":
+        yield Fault("grace_percent", "goes with hard; a soft quota refuses nothing")
+    if quota.rollover_max is not None and quota.window not in ROLLING_WINDOWS:
+        yield Fault("rollover_max", f"nothing rolls over of {quota.window}; it does of {_listed(ROLLING_WINDOWS)}")
+    if quota.per not in ("customer", "user") and not _is_dimension(quota, meters, named):
+        whose = "any meter" if quota.meter is None else f"the meter {quota.meter}"
+        yield Fault("per", f"{quota.per} is neither customer, user nor a dimension of {whose}")
+
+
+def _is_dimension(quota: Quota, meters: Mapping[str, Meter], named: frozenset[str]) -> bool:
+    """Whether a quota can be counted per what it says; of a meter that has faults itself, nobody knows."""
+    if quota.meter is None:
+        return any(quota.per in meter.dimensions or quota.per in meter.bounds for meter in meters.values())
+    if quota.meter in meters:
+        return quota.per in meters[quota.meter].dimensions or quota.per in meters[quota.meter].bounds
+    return quota.meter in named
 
 
 def _ambiguities(prices: Mapping[int, Price], plans: Iterable[Plan]) -> Iterator[Fault]:

@@ -27,16 +27,15 @@ from schemas import expression
 from schemas.errors import InvalidInput
 from schemas.limits import AMOUNT_MAX_NANOS, ID_MAX_CHARACTERS
 from schemas.money import NANOS
-from schemas.period import format_time, parse_time
+from schemas.period import SPAN, format_time, parse_time
+from schemas.window import WINDOW
 
 _AMOUNT_MAX: Final = Decimal(AMOUNT_MAX_NANOS) / NANOS
 _PLAIN: Final = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
-_DURATION: Final = re.compile(
-    r"P(?=[0-9T])([0-9]{1,4}Y)?([0-9]{1,4}M)?([0-9]{1,4}W)?([0-9]{1,4}D)?"
-    r"(T(?=[0-9])([0-9]{1,4}H)?([0-9]{1,4}M)?([0-9]{1,4}S)?)?"
-)
-_WINDOW: Final = re.compile(r"minute|hour|day|week|month|period|lifetime|(sliding|session):[1-9][0-9]{0,4}[smhd]")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+TRIAL_MAX_DAYS: Final = 3_650
+"""A trial longer than ten years is a slip of the pen."""
+
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 
 
@@ -145,6 +144,7 @@ Discount: TypeAlias = Annotated[Decimal, BeforeValidator(lambda value: _at_most_
 Instant: TypeAlias = Annotated[int, BeforeValidator(_instant), PlainSerializer(format_time, return_type=str)]
 Feature: TypeAlias = Annotated[Any, BeforeValidator(_feature), PlainSerializer(_plain_feature)]
 DimensionName: TypeAlias = Annotated[str, _formed(_NAME, "the name of a field, such as model")]
+Quantity: TypeAlias = Annotated[str, BeforeValidator(_expression)]
 Currency: TypeAlias = Annotated[str, _formed(_CURRENCY, "three capital letters of ISO 4217, such as USD")]
 
 
@@ -154,14 +154,28 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Bound(Shape):
+    """What makes a dimension of a bound: an event's number, and what it must lie above."""
+
+    quantity: Quantity
+    above: Count
+
+
 class Meter(Shape):
-    """What is counted of which events, and by which dimensions it can be priced apart."""
+    """What is counted of which events, and by which dimensions it can be priced apart.
+
+    `bounds` are dimensions of the catalogue's own making: `{long_context: {quantity: data.input_tokens, above:
+    200000}}` gives the dimension `long_context` the value `true` where the event lies above the bound; where it does
+    not, it lacks the dimension. So a price can hold for the whole of an event that crosses a bound.
+    """
 
     id: Id
     event_type: Id
-    quantity: Annotated[str, BeforeValidator(_expression)] | None = None
+    quantity: Quantity | None = None
     aggregation: Literal["sum", "count", "min", "max", "avg", "latest", "unique"] = "sum"
+    """How a period's events make its quantity; `unique` counts the values of a lone field."""
     dimensions: tuple[DimensionName, ...] = ()
+    bounds: dict[DimensionName, Bound] = {}
     name: Text | None = None
     description: Text | None = None
     unit: Text | None = None
@@ -292,7 +306,7 @@ class Credit(Shape):
 
     amount: Money
     every: Literal["month", "year"] = "month"
-    expires_after: Annotated[str, _formed(_DURATION, "a span of ISO 8601, such as P1M")] | None = None
+    expires_after: Annotated[str, _formed(SPAN, "a span of ISO 8601, such as P1M")] | None = None
     rollover_max: Money | None = None
     priority: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] | None = None
     kind: Literal["paid", "promotional"] | None = None
@@ -302,15 +316,32 @@ class Credit(Shape):
 class Quota(Shape):
     """A bound on a meter's quantity (`limit`) or on money (`spend`) within a window."""
 
+    id: Id | None = None
+    """Told in answers and announcements; without one it is what `quota_id` makes of the rest."""
     meter: Id | None = None
     limit: Count | None = None
     spend: Money | None = None
     window: Annotated[
-        str, _formed(_WINDOW, "minute, hour, day, week, month, period, lifetime, sliding:5h or session:5h")
+        str, _formed(WINDOW, "minute, hour, day, week, month, period, lifetime, sliding:5h or session:5h")
     ]
     mode: Literal["hard", "soft"] = "hard"
+    """Hard refuses what would go beyond, soft only tells: beyond the limit is overage."""
+    grace_percent: Percent | None = None
+    """Of a hard one: by how much of it usage may go beyond before it refuses."""
     thresholds: tuple[Annotated[int, Field(strict=True, ge=1, le=1000)], ...] = ()
+    """Percent of the limit at which to tell."""
     per: DimensionName = "customer"
+    """Who or what has it: the customer, each of its users, or each value of a dimension."""
+    rollover_max: Count | None = None
+    """What of a window's unused rest goes into the next one, at most; in the limit's own unit."""
+
+    @property
+    def quota_id(self) -> str:
+        """Its id, or, without one: meter or `spend`, window, for whom, and `soft` where it is that."""
+        if self.id is not None:
+            return self.id
+        parts = (self.meter or "spend", self.window, self.per, "soft" if self.mode == "soft" else "")
+        return ":".join(part for part in parts if part)
 
 
 class Commitment(Shape):
@@ -328,9 +359,18 @@ class Plan(Shape):
     name: Text | None = None
     description: Text | None = None
     interval: Literal["month", "year"]
+    """How long a billing period is, and what the fee is for."""
     amount: Money
+    """The recurring fee, in advance."""
+    trial_days: Annotated[int, Field(strict=True, ge=0, le=TRIAL_MAX_DAYS)] | None = None
     prices: tuple[Id, ...] = ()
     features: dict[Id, Feature] = {}
+    """A number is short for a hard quota a billing period, where a meter has the name; a boolean is just told."""
     credits: tuple[Credit, ...] = ()
     quotas: tuple[Quota, ...] = ()
     commitment: Commitment | None = None
+
+    @property
+    def months(self) -> int:
+        """Of a billing period."""
+        return 1 if self.interval == "month" else 12

@@ -100,6 +100,11 @@ def parse_field(text: str) -> Field:
     return tree
 
 
+def is_field(text: str) -> bool:
+    """Whether a well-formed expression is a lone field path."""
+    return isinstance(parse(text), Field)
+
+
 def _refused(detail: str) -> InvalidInput:
     return InvalidInput("bad_expression", detail)
 

@@ -46,7 +46,11 @@ WindowKind = Literal["minute", "hour", "day", "week", "month", "period", "lifeti
 CALENDAR: Final[tuple[WindowKind, ...]] = ("minute", "hour", "day", "week", "month")
 """Windows that are the same for all customers."""
 
-_FORM: Final = re.compile(r"minute|hour|day|week|month|period|lifetime|(sliding|session):([1-9][0-9]{0,4})([smhd])")
+WINDOW: Final = re.compile(
+    r"minute|hour|day|week|month|period|lifetime|(sliding|session):([1-9][0-9]{0,4})([smhd])", re.ASCII
+)
+"""A window as it is written."""
+
 _UNITS: Final = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _THURSDAY: Final = 3 * DAY
 """1970 began on a Thursday: the Monday before lies so long before it."""
@@ -71,7 +75,7 @@ class WindowSpan(NamedTuple):
 @lru_cache(1024)
 def parse_window(text: str) -> Window:
     """`day`, `sliding:5h`, `session:30m`. Errors: InvalidInput `bad_window`."""
-    match = _FORM.fullmatch(text)
+    match = WINDOW.fullmatch(text)
     if match is None:
         raise InvalidInput("bad_window", f"{text[:40]!r} is no window")
     if match[1] is None:

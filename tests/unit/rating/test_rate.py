@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from rating.rate import compile_price
-from schemas.catalog_faults import PRICED_MODELS
 from schemas.catalog_shapes import Price, Priced
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.limits import AMOUNT_MAX_NANOS
@@ -97,8 +96,8 @@ def test_a_difference_beyond_64_bits_is_refused() -> None:
     assert refused.value.reason == "amount_overflow"
 
 
-def test_a_catalogue_takes_exactly_the_models_that_rating_has() -> None:
-    """What `check` lets pass can be charged, and what it refuses could not."""
+def test_rating_has_every_model_that_a_catalogue_may_have() -> None:
+    """What `check` lets pass can be charged."""
     samples: dict[str, dict[str, object]] = {
         "flat": {"amount": "1"},
         "per_unit": {"unit_amount": "1"},
@@ -112,15 +111,9 @@ def test_a_catalogue_takes_exactly_the_models_that_rating_has() -> None:
     }
     shapes = {shape.model_fields["model"].annotation.__args__[0]: shape for shape in Priced.__subclasses__()}
     assert set(shapes) == set(samples)
-    priced = set()
     for model, fields in samples.items():
         shape: Price = shapes[model].model_validate({"id": "p", "meter": "m", "model": model, **fields})
-        try:
-            compile_price(shape)
-        except InvalidInput:
-            continue
-        priced.add(model)
-    assert priced == PRICED_MODELS
+        assert compile_price(shape).model == model
 
 
 def test_a_quotient_without_end_is_written_with_thirty_digits() -> None:

@@ -15,18 +15,22 @@ from schemas.period import parse_time
 
 WHOLE = """
 currency: USD
+effective_from: 2025-12-01T00:00:00+01:00
 meters:
   - id: input_tokens
     event_type: session.tokens_used
     quantity: data.input_tokens - data.cached_input_tokens   # numbers, fields, + - * / ( ), nothing else
     aggregation: sum                       # sum | count | min | max | avg | latest | unique
     dimensions: [model]
+    bounds: {long_context: {quantity: data.input_tokens, above: 200000}}
   - {id: output_tokens, event_type: session.tokens_used, quantity: data.output_tokens, dimensions: [model]}
   - id: device_core_seconds
     event_type: device.released
     quantity: data.duration_seconds * data.cpu_cores
   - id: ai_chat
     event_type: usage.reported             # counts data.quantity of events that name it
+  - {id: people, event_type: session.tokens_used, quantity: data.user_id, aggregation: unique}
+  - {id: peak, event_type: session.tokens_used, quantity: data.input_tokens, aggregation: max}
 prices:
   - id: gpt-4o-input
     meter: input_tokens
@@ -39,6 +43,7 @@ plans:
     name: Pro
     interval: month                        # month | year
     amount: "20.00"                        # recurring fee, in advance
+    trial_days: 14
     prices: [gpt-4o-input]
     features: {ai_chat: 10000, agent_seats: 5, sso: true}     # short for hard quotas a billing period; booleans
     credits:                               # granted again each month, also on yearly plans
@@ -46,6 +51,8 @@ plans:
     quotas:
       - {meter: input_tokens, limit: 1000000, window: month, mode: hard, thresholds: [50, 80, 100]}
       - {meter: output_tokens, limit: 50000, window: "session:5h", per: user}
+      - {id: fair, meter: ai_chat, limit: 500, window: week, grace_percent: 10, rollover_max: "50.5"}
+      - {spend: "5.00", window: day, per: model}
       - {spend: "50.00", window: day, mode: soft}
       - {meter: devices_open, limit: 3, window: "sliding:5h"}
     commitment: {amount: "1000.00", overage_factor: "1.5", true_up: true}
@@ -62,7 +69,17 @@ def test_a_catalogue_with_all_it_may_have_is_taken() -> None:
     assert price.effective_from == parse_time("2026-01-01T00:00:00Z")
     (plan,) = catalog.plans
     assert plan.features == {"ai_chat": 10000, "agent_seats": 5, "sso": True}
-    assert [quota.window for quota in plan.quotas] == ["month", "session:5h", "day", "sliding:5h"]
+    assert [quota.quota_id for quota in plan.quotas] == [
+        "input_tokens:month:customer",
+        "output_tokens:session:5h:user",
+        "fair",
+        "spend:day:model",
+        "spend:day:customer:soft",
+        "devices_open:sliding:5h:customer",
+    ]
+    assert (plan.months, plan.trial_days) == (1, 14)
+    assert catalog.effective_from == parse_time("2025-11-30T23:00:00Z")
+    assert catalog.meters[0].bounds["long_context"].above == 200_000
 
 
 def test_the_canonical_document_is_the_same_catalogue() -> None:
