@@ -2,7 +2,7 @@
 
 `parse` is the one way in, for a file and for a body: it answers a Catalog without a fault, or CatalogRefused with all
 of them, each named by its path. A Catalog never changes; every `apply` makes a new version of it, whose number is its
-offset in `catalog.versions` plus one. `encode` and `decode` are the record of that topic, format 1.
+offset in `catalog.versions` plus one. `encode` and `decode` are the record of that topic.
 
 `document` is the catalogue in its canonical form, plain values of text, whole numbers and booleans, with defaults left
 out: `parse` of it is the same catalogue, and its SHA-256 is the checksum. Neither white space, comments nor the order
@@ -12,6 +12,8 @@ of keys change it.
 from __future__ import annotations
 
 import hashlib
+import zlib
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,10 +30,16 @@ from schemas.catalog_faults import catalog_faults, price_faults
 from schemas.catalog_shapes import Currency, Instant, Meter, Plan, Price
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.ids import check_id
+from schemas.limits import CATALOG_MAX_BYTES, CATALOG_PLAIN_MAX_BYTES, INPUT_RECORD_MAX_BYTES
 from schemas.period import format_time
 
-VERSION_FORMAT: Final = 1
-"""Of the record of `catalog.versions`. A reader that meets a later one stops: it would rate by what it cannot read."""
+PLAIN_FORMAT: Final = 1
+DEFLATED_FORMAT: Final = 2
+"""Formats of the record of `catalog.versions`: with the document itself, or, where that is large, with its zlib bytes
+in base 64. A reader that meets a later one stops: it would rate by what it cannot read."""
+
+RECORD_MARGIN_BYTES: Final = 1024
+"""What Kafka's own framing and the key of a record take of `max.message.bytes`."""
 
 _METER: Final[TypeAdapter[Meter]] = TypeAdapter(Meter)
 _PRICE: Final[TypeAdapter[Price]] = TypeAdapter(Price)
@@ -119,16 +127,24 @@ def price_from_document(document: Any) -> Price:
 
 
 def encode(catalog: Catalog, tenant: str | None, applied_at: int) -> bytes:
-    """The record of `catalog.versions` that makes this catalogue the newest of a tenant (None: the common one)."""
-    return orjson.dumps(
-        {
-            "format": VERSION_FORMAT,
-            "tenant": tenant,
-            "applied_at": applied_at,
-            "checksum": catalog.checksum,
-            "catalog": catalog.document,
-        }
-    )
+    """The record of `catalog.versions` that makes this catalogue the newest of a tenant (None: the common one).
+
+    Errors: CatalogRefused for one that does not fit a record.
+    """
+    document = orjson.dumps(catalog.document)
+    record: dict[str, Any] = {
+        "format": PLAIN_FORMAT,
+        "tenant": tenant,
+        "applied_at": applied_at,
+        "checksum": catalog.checksum,
+    }
+    if len(document) <= CATALOG_PLAIN_MAX_BYTES:
+        return orjson.dumps({**record, "catalog": orjson.Fragment(document)})
+    deflated = b64encode(zlib.compress(document)).decode()
+    encoded = orjson.dumps({**record, "format": DEFLATED_FORMAT, "deflated": deflated})
+    if len(document) > CATALOG_MAX_BYTES or len(encoded) > INPUT_RECORD_MAX_BYTES - RECORD_MARGIN_BYTES:
+        raise CatalogRefused((Fault("", f"the catalogue has {len(document)} bytes and fits no record"),))
+    return encoded
 
 
 class _Record(msgspec.Struct):
@@ -136,7 +152,8 @@ class _Record(msgspec.Struct):
     tenant: str | None
     applied_at: int
     checksum: str
-    catalog: dict[str, Any]
+    catalog: dict[str, Any] | None = None
+    deflated: bytes = b""
 
 
 _RECORD: Final = msgspec.json.Decoder(_Record)
@@ -150,19 +167,29 @@ def decode(raw: bytes, offset: int) -> CatalogVersion:
     """
     try:
         record = _RECORD.decode(raw)
-    except msgspec.MsgspecError as error:
+        if record.format > DEFLATED_FORMAT:
+            raise InvariantBroken(
+                f"catalogue version {offset + 1} has format {record.format}, known is {DEFLATED_FORMAT}"
+            )
+        document = record.catalog if record.format == PLAIN_FORMAT else _inflated(record.deflated)
+    except (msgspec.MsgspecError, zlib.error, orjson.JSONDecodeError) as error:
         raise InvalidInput("bad_catalog", f"the record at offset {offset} is no catalogue: {error}") from None
-    if record.format > VERSION_FORMAT:
-        raise InvariantBroken(f"catalogue version {offset + 1} has format {record.format}, known is {VERSION_FORMAT}")
-    if _checksum(record.catalog) != record.checksum:
+    if document is None:
+        raise InvalidInput("bad_catalog", f"the record at offset {offset} has no catalogue")
+    if not isinstance(document, dict) or _checksum(document) != record.checksum:
         raise InvariantBroken(f"catalogue version {offset + 1} does not have the checksum it was applied with")
     if record.tenant is not None:
         check_id(record.tenant, "/tenant")
     faults: list[Fault] = []
-    parts = {kind: _parts(kind, record.catalog.get(kind), faults) for kind in _PARTS}
+    parts = {kind: _parts(kind, document.get(kind), faults) for kind in _PARTS}
     if faults:
         raise InvariantBroken(f"catalogue version {offset + 1} can no longer be read: {faults[0]}")
-    return CatalogVersion(offset + 1, record.tenant, record.applied_at, _catalog(record.catalog, parts))
+    return CatalogVersion(offset + 1, record.tenant, record.applied_at, _catalog(document, parts))
+
+
+def _inflated(deflated: bytes) -> Any:
+    """The document of a compressed record, which `encode` bounded; a bomb is cut off and then is no JSON."""
+    return orjson.loads(zlib.decompressobj().decompress(deflated, CATALOG_MAX_BYTES))
 
 
 def _catalog(document: Mapping[str, Any], parts: Mapping[str, Mapping[int, Any]]) -> Catalog:

@@ -17,9 +17,10 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from schemas.errors import InvalidInput
+from schemas.limits import CATALOG_MAX_BYTES
 
-MAX_BYTES: Final = 1024 * 1024
-"""A catalogue, as text. It travels as one Kafka record."""
+MAX_BYTES: Final = CATALOG_MAX_BYTES
+"""A catalogue, as text."""
 
 MAX_DEPTH: Final = 16
 """Nesting of mappings and sequences; prices[].tiers[].up_to needs five."""

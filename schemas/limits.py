@@ -66,7 +66,17 @@ BATCH_MAX_ENTRIES: Final = 1_000
 BODY_MAX_BYTES: Final = 8 * 1024 * 1024
 """An HTTP body; more is 413."""
 
+CATALOG_MAX_BYTES: Final = BODY_MAX_BYTES
+"""A catalogue as text, and the canonical form that a version is compressed from: what the price list of every language
+model there is takes three times over, and a body can bring."""
+
+CATALOG_PLAIN_MAX_BYTES: Final = 256 * 1024
+"""The canonical form of a catalogue up to which its version is a record that people can read; beyond it is
+compressed."""
+
 assert EVENT_MAX_BYTES + ACCOUNT_MAX_BYTES < LEDGER_CHUNK_MAX_BYTES < LEDGER_RECORD_MAX_BYTES
 assert LEDGER_RECORD_MAX_BYTES < LEDGER_BATCH_MAX_BYTES
 assert EVENT_MAX_BYTES < INPUT_RECORD_MAX_BYTES < DEAD_LETTER_RECORD_MAX_BYTES
 assert EVENT_MAX_BYTES < BODY_MAX_BYTES
+assert CATALOG_PLAIN_MAX_BYTES < INPUT_RECORD_MAX_BYTES
+assert CATALOG_MAX_BYTES <= BODY_MAX_BYTES

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64encode
+from dataclasses import replace
 from decimal import Decimal
+from random import Random
 
 import orjson
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from schemas.catalog import Catalog, CatalogRefused, decode, encode, from_document, parse, price_from_document
 from schemas.catalog_shapes import PerUnit
 from schemas.errors import InvalidInput, InvariantBroken
+from schemas.limits import CATALOG_MAX_BYTES
 from schemas.period import parse_time
 
 WHOLE = """
@@ -146,9 +151,49 @@ def test_a_record_that_is_no_version_is_refused() -> None:
         with pytest.raises(InvalidInput):
             decode(raw, offset=0)
     record = orjson.loads(encode(parse(WHOLE), None, 0))
-    for damage in ({"format": 2}, {"checksum": "0" * 64}, {"catalog": {**record["catalog"], "currency": "EUR"}}):
+    for damage in ({"format": 3}, {"checksum": "0" * 64}, {"catalog": {**record["catalog"], "currency": "EUR"}}):
         with pytest.raises(InvariantBroken):
             decode(orjson.dumps({**record, **damage}), offset=0)
+
+
+def large(count: int, name: str = "model {at}") -> Catalog:
+    prices = [
+        {
+            "id": f"p{at}",
+            "meter": "calls",
+            "match": {"model": name.format(at=at)},
+            "model": "per_unit",
+            "unit_amount": f"0.{at:07}1",
+        }
+        for at in range(count)
+    ]
+    return from_document(
+        {**MINIMAL, "meters": [{**MINIMAL["meters"][0], "dimensions": ["model"]}], "prices": prices}  # type: ignore[dict-item]
+    )
+
+
+def test_a_large_catalogue_travels_compressed() -> None:
+    """Twenty thousand prices fit one record, and read back as they were applied; damage to them stops the reader."""
+    catalog = large(20_000)
+    record = encode(catalog, "acme", 7)
+    assert len(orjson.dumps(catalog.document)) > 1_500_000
+    assert len(record) < 400_000
+    version = decode(record, offset=0)
+    assert (version.tenant, version.catalog) == ("acme", catalog)
+    fields = orjson.loads(record)
+    with pytest.raises(InvariantBroken):
+        decode(orjson.dumps({**fields, "deflated": b64encode(zlib.compress(b'{"currency":"EUR"}')).decode()}), 0)
+    for deflated in ("", "AAAA", b64encode(zlib.compress(b" " * 10 * CATALOG_MAX_BYTES)).decode(), "!"):
+        with pytest.raises(InvalidInput):
+            decode(orjson.dumps({**fields, "deflated": deflated}), 0)
+
+
+def test_a_catalogue_that_fits_no_record_is_refused_whole() -> None:
+    """However its text was written; nothing of it is sent."""
+    noise = Random(7)
+    names = [noise.randbytes(90).hex() for _ in range(30_000)]
+    with pytest.raises(CatalogRefused, match="fits no record"):
+        encode(replace(large(1), prices=tuple(p for name in names for p in large(1, name).prices)), None, 0)
 
 
 def test_a_lone_price_needs_only_its_model_and_fields() -> None:
