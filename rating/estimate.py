@@ -48,16 +48,15 @@ def estimate(request: Mapping[str, Any]) -> Estimate:
     if "price" not in request:
         raise InvalidInput("missing_field", "price is missing", "/price")
     price = price_from_document(request["price"])
-    total = Fraction(0)
+    total, asked = Fraction(0), []
     for at, usage in enumerate(_usages(request)):
         if usage.dimensions is not None and not price.match.items() <= usage.dimensions.items():
             raise InvalidInput("no_price", f"the price does not match quantities[{at}].dimensions", "/quantities")
         total += usage.quantity
         if total < 0:
             raise InvalidInput("out_of_range", f"the period's quantity would be {exact_text(total)}, below zero")
-    arithmetic = compile_price(price).arithmetic
-    asked = _nano_units(total)
-    return Estimate(arithmetic.closing().exact(asked), arithmetic.steps(asked, closing=True))
+        asked.append(_nano_units(usage.quantity))
+    return Estimate(*compile_price(price).closed(asked))
 
 
 def _nano_units(quantity: Fraction) -> Exact:

@@ -66,17 +66,24 @@ def unit_rate(unit_amount: Decimal | None, unit_divisor: Decimal | None) -> Frac
     return Fraction(unit_amount) / (Fraction(unit_divisor) if unit_divisor is not None else 1)
 
 
+def decimal_parts(value: Exact) -> tuple[int, int] | None:
+    """Digits and decimal places, digits / 10^places, the fewest that do; None for a quotient that does not end."""
+    denominator = value.denominator
+    twos, fives = _power(denominator, 2), _power(denominator, 5)
+    if denominator != 2**twos * 5**fives:
+        return None
+    places = max(twos, fives)
+    return value.numerator * 10**places // denominator, places
+
+
 def exact_text(value: Exact) -> str:
     """An exact number as plain decimal text, with no exponent and no trailing zeros."""
-    denominator = value.denominator
-    twos = _power(denominator, 2)
-    fives = _power(denominator, 5)
-    places = max(twos, fives)
-    if denominator == 2**twos * 5**fives:
-        digits = value.numerator * 10**places // denominator
+    parts = decimal_parts(value)
+    if parts is not None:
+        digits, places = parts
         number = Decimal(f"{digits}e-{places}")
     else:
-        number = _ENDLESS.divide(Decimal(value.numerator), Decimal(denominator))
+        number = _ENDLESS.divide(Decimal(value.numerator), Decimal(value.denominator))
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 

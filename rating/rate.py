@@ -1,87 +1,58 @@
-"""A price of the catalogue, ready to charge: its model, what stands around it, in one order, and the one rounding.
+"""A price of the catalogue, ready to charge, and its one rounding.
 
-The order is: included quantity -> model -> discount -> minimum -> maximum. The included quantity is usage that has no
-price, so it comes off before a package is begun or a tier entered. A discount is a share of what the model asks. The
-minimum is what a period is worth at least, so a discount does not go below it; the maximum is the last word, because
-it is a promise to the customer. The minimum belongs to a period, not to an event: no charge contains it, the close of
-the period books what is missing.
+What a charge depends on makes four kinds of price, of one interface:
 
-Two kinds. A price whose total is a straight line through zero charges every event by itself: quantity x rate, rounded
-once, half even. Any other depends on the period so far, and charges round(total after) - round(total before), so that a
-period's charges sum to its rounded total however usage is split and in whatever order it comes.
+- `PerEventPrice`: on the event alone, where the total is a straight line through zero: quantity x rate.
+- `PeriodPrice`: on the quantity of its period so far, one counter.
+- `PercentagePrice`: on the period's money, events and total so far, three counters.
+- `DynamicPrice`: on the amount that the event brings; it has a counter only where something bounds its period.
 
-Errors: InvalidInput `amount_overflow` beyond +-AMOUNT_MAX_NANOS, `out_of_range` for a total of usage below zero.
+**Charging.** For every event, `advance(before, quantity)` answers the nanos to charge and the counters after it.
+`before` is what the counters held, in the order of `counters`, or None where the period had no event of this price: its
+total was then 0, whatever the model says of zero usage. Zeros are another thing: events were there, and what zero usage
+costs is charged already. The quantity is what the meter measured, in nano-units, but for a DynamicPrice, which has its
+own: `amount_of(event)`. A counter's key is its name in `counters` followed by `schemas.account.counter_key`; all are
+whole numbers, not below zero.
+
+Charges of a period are differences of rounded totals, round(total after) - round(total before), so that they sum to the
+period's rounded total however usage is split and in whatever order it comes (but for a percentage, whose bounds hold
+for each event). A price with no counters rounds every event by itself. Rounding is half even, to a nano.
+
+Where a meter does not sum (a maximum, an average), the caller works out what the period's quantity became and asks
+`charge_after(before, after)` of a PeriodPrice; `compile_price(…, summed=False)` makes nothing else of such models.
+
+**Corrections.** A negative quantity needs its period's quantity so far, and must leave it at or above zero. A price
+without a counter takes one all the same, where the caller keeps one.
+
+**Closing.** `due_at_close(booked)` is what is missing from the charges when the period ends: a minimum, and, for a
+period without an event (`booked` is None), what the price asks for no usage. `closed(quantities)` is the whole of a
+period from its events, exact: what an estimate answers. `walk(before, quantity)` is the arithmetic of one charge.
+
+Errors: InvalidInput `amount_overflow` beyond +-AMOUNT_MAX_NANOS, `out_of_range` for a period's usage below zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, TypeAlias, assert_never
 
-from rating.adjust import Total, at_least, at_most, beyond_included, discounted
+from rating.arithmetic import Arithmetic, Around, Closing, not_below_zero, rounded, within_bounds
+from rating.dynamic import AmountOf, DynamicModel, compile_amount_of
 from rating.flat import FlatModel
 from rating.graduated import GraduatedModel
-from rating.model import Exact, PriceModel, Step, exact_text, nano_units, nanos
+from rating.model import Exact, PriceModel, Step, exact_text
 from rating.package import PackageModel
 from rating.per_unit import PerUnitModel
+from rating.percentage import PercentageModel, PercentagePrice
 from rating.stairstep import StairstepModel
 from rating.volume import VolumeModel
-from schemas import catalog_shapes
+from schemas import catalog_shapes, expression
 from schemas.errors import InvalidInput, InvariantBroken
-from schemas.limits import AMOUNT_MAX_NANOS
 from schemas.money import format_nanos, round_half_even
 
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """What a price adds up to, exact: model and adjustments in their order."""
-
-    model: PriceModel
-    included: Exact
-    kept: Fraction
-    """The share that is left after the discount."""
-    minimum: Fraction | None
-    maximum: Fraction | None
-
-    def running(self) -> Total:
-        """The total that charges are differences of."""
-        return self._bounded(self._priced())
-
-    def closing(self) -> Total:
-        """The total that the period comes to when it is closed."""
-        priced = self._priced()
-        return self._bounded(at_least(priced, self.minimum) if self.minimum is not None else priced)
-
-    def _priced(self) -> Total:
-        total = Total(self.model.numerator, self.model.denominator)
-        if self.included:
-            total = beyond_included(total, self.included)
-        return discounted(total, self.kept) if self.kept != 1 else total
-
-    def _bounded(self, total: Total) -> Total:
-        return at_most(total, self.maximum) if self.maximum is not None else total
-
-    def steps(self, quantity: Exact, *, closing: bool = False) -> tuple[Step, ...]:
-        """The running (or closing) total of a quantity, step by step; the amounts sum exactly to it."""
-        steps: list[Step] = []
-        paid = quantity
-        if self.included:
-            paid = max(quantity - self.included, 0)
-            if quantity:
-                steps.append(Step("included", min(quantity, self.included), Fraction(0), Fraction(0)))
-        steps += self.model.steps(paid)
-        amount = sum((step.amount for step in steps), Fraction(0))
-        if self.kept != 1 and amount:
-            steps.append(Step("discount", 0, None, amount * self.kept - amount))
-            amount *= self.kept
-        if closing and self.minimum is not None and amount < self.minimum:
-            steps.append(Step("minimum", 0, None, self.minimum - amount))
-            amount = self.minimum
-        if self.maximum is not None and amount > self.maximum:
-            steps.append(Step("maximum", 0, None, self.maximum - amount))
-        return tuple(steps)
+Counters: TypeAlias = tuple[int, ...]
+"""What is kept of a period, one number for each name in a price's `counters`."""
 
 
 class PerEventPrice:
@@ -90,6 +61,7 @@ class PerEventPrice:
     __slots__ = ("_denominator", "_numerator", "arithmetic", "id", "model", "unit_amount_text")
 
     cumulative: Final[Literal[False]] = False
+    counters: Final[tuple[str, ...]] = ()
 
     def __init__(self, price_id: str, model: str, rate: Fraction, arithmetic: Arithmetic, unit_amount: str) -> None:
         self.id = price_id
@@ -110,32 +82,41 @@ class PerEventPrice:
         A negative one needs the period's total beside it: `charge_after`.
         """
         if quantity < 0:
-            raise InvalidInput("out_of_range", f"the quantity {format_nanos(quantity)} is below zero")
-        amount = round_half_even(quantity * self._numerator, self._denominator)
-        if amount > AMOUNT_MAX_NANOS:
-            raise _overflow(amount)
-        return amount
+            raise _alone_below_zero(quantity)
+        return within_bounds(round_half_even(quantity * self._numerator, self._denominator))
 
     def charge_after(self, before: int | None, after: int) -> int:
         """Nanos for the event that took the period's quantity from `before` (None: no event yet) to `after`."""
-        if after < 0:
-            raise _below_zero(after)
-        amount = round_half_even((after - (before or 0)) * self._numerator, self._denominator)
-        if not -AMOUNT_MAX_NANOS <= amount <= AMOUNT_MAX_NANOS:
-            raise _overflow(amount)
-        return amount
+        not_below_zero(after)
+        return within_bounds(round_half_even((after - (before or 0)) * self._numerator, self._denominator))
 
-    def walk(self, before: int | None, after: int) -> tuple[Step, ...]:
-        """The arithmetic of `charge_after`, before its rounding."""
-        return _difference(self.arithmetic, before, after)
+    def advance(self, before: Counters | None, quantity: int) -> tuple[int, Counters]:
+        """Nanos for an event, and what it leaves of the counters it was given: as the module says."""
+        if before is None or not before:
+            return self.charge(quantity), ()
+        after = before[0] + quantity
+        return self.charge_after(before[0], after), (after,)
+
+    def walk(self, before: Counters | None, quantity: int) -> tuple[Step, ...]:
+        """The arithmetic of `advance`, before its rounding."""
+        return self.arithmetic.walk(None, quantity) if quantity >= 0 else self.arithmetic.walk(-quantity, 0)
+
+    def closed(self, quantities: Iterable[Exact]) -> Closing:
+        """The closing total of a period with these events, and its steps."""
+        return self.arithmetic.closed(quantities)
+
+    def due_at_close(self, booked: int | None) -> int:
+        """Nanos that the close of a period adds to what its events were charged (None: it had no event)."""
+        return self.arithmetic.around.missing(booked or 0)
 
 
 class PeriodPrice:
-    """A price that depends on the period so far."""
+    """A price that depends on the quantity of its period so far."""
 
     __slots__ = ("_denominator", "_numerator", "arithmetic", "id", "model", "unit_amount_text")
 
     cumulative: Final[Literal[True]] = True
+    counters: Final[tuple[str, ...]] = ("",)
 
     def __init__(self, price_id: str, model: str, arithmetic: Arithmetic, unit_amount: str | None) -> None:
         self.id = price_id
@@ -149,23 +130,38 @@ class PeriodPrice:
         raise InvariantBroken(f"the price {self.id} was asked for a charge without the period's quantity so far")
 
     def charge_after(self, before: int | None, after: int) -> int:
-        """Nanos for the event that took the period's quantity from `before` to `after`, in nano-units.
+        """Nanos for the event that took the period's quantity from `before` (None: no event yet) to `after`.
 
-        `before` is None where the period had no event of this price: its total was then 0, whatever the model says of
-        zero usage. 0 is another thing: events were there, and what zero usage costs is charged already.
+        As `advance`, for loops that keep the one counter themselves.
         """
-        if after < 0:
-            raise _below_zero(after)
+        not_below_zero(after)
         amount = self._rounded(after)
         if before is not None:
             amount -= self._rounded(before)
-        if not -AMOUNT_MAX_NANOS <= amount <= AMOUNT_MAX_NANOS:
-            raise _overflow(amount)
-        return amount
+        return within_bounds(amount)
 
-    def walk(self, before: int | None, after: int) -> tuple[Step, ...]:
-        """The arithmetic of `charge_after`, before its two roundings: the steps after less the steps before."""
-        return _difference(self.arithmetic, before, after)
+    def advance(self, before: Counters | None, quantity: int) -> tuple[int, Counters]:
+        """Nanos for an event, and the counter after it: as the module says."""
+        if before is None:
+            return self.charge_after(None, quantity), (quantity,)
+        after = before[0] + quantity
+        return self.charge_after(before[0], after), (after,)
+
+    def walk(self, before: Counters | None, quantity: int) -> tuple[Step, ...]:
+        """The arithmetic of `advance`, before its two roundings: the steps after less the steps before."""
+        if before is None:
+            return self.arithmetic.walk(None, quantity)
+        return self.arithmetic.walk(before[0], before[0] + quantity)
+
+    def closed(self, quantities: Iterable[Exact]) -> Closing:
+        """The closing total of a period with these events, and its steps."""
+        return self.arithmetic.closed(quantities)
+
+    def due_at_close(self, booked: int | None) -> int:
+        """Nanos that the close of a period adds to what its events were charged (None: it had no event)."""
+        if booked is None:
+            return rounded(self.arithmetic.closing().exact(0))
+        return self.arithmetic.around.missing(booked)
 
     def _rounded(self, quantity: int) -> int:
         numerator = self._numerator(quantity)
@@ -174,27 +170,99 @@ class PeriodPrice:
         return round_half_even(numerator.numerator, numerator.denominator * self._denominator)
 
 
-Price: TypeAlias = PerEventPrice | PeriodPrice
+class DynamicPrice:
+    """A price whose amount comes with the event; bounded over a period, it counts those amounts, each to a nano."""
+
+    __slots__ = ("_period", "_rate", "amount_of", "arithmetic", "counters", "id", "model", "unit_amount_text")
+
+    cumulative: Final[Literal[False]] = False
+
+    def __init__(self, price_id: str, arithmetic: Arithmetic, multiplier: Fraction, amount_of: AmountOf) -> None:
+        self.id = price_id
+        self.model = "dynamic"
+        self.arithmetic = arithmetic
+        self.amount_of = amount_of
+        """What an event's quantity is to this price."""
+        self.unit_amount_text: str | None = None
+        self._rate = multiplier * arithmetic.around.kept
+        bounded = _bounds_a_period(arithmetic.around)
+        self._period = PeriodPrice(price_id, self.model, arithmetic, None) if bounded else None
+        self.counters: tuple[str, ...] = self._period.counters if self._period is not None else ()
+
+    def charge(self, quantity: int) -> int:
+        """Never: what an event costs stands in the event, not in its meter's quantity."""
+        raise InvariantBroken(f"the price {self.id} was asked for a charge without the event's own amount")
+
+    def advance(self, before: Counters | None, quantity: Exact) -> tuple[int, Counters]:
+        """Nanos for an event of that amount, `amount_of(event)`, and the counter after it, if there is one."""
+        if self._period is not None:
+            return self._period.advance(before, rounded(quantity))
+        counted = rounded(quantity)
+        after: Counters = ()
+        if before:
+            after = (not_below_zero(before[0] + counted),)
+        elif quantity < 0:
+            raise _alone_below_zero(counted)
+        return within_bounds(rounded(quantity * self._rate)), after
+
+    def walk(self, before: Counters | None, quantity: Exact) -> tuple[Step, ...]:
+        """The arithmetic of `advance`, before its rounding."""
+        if self._period is not None:
+            return self._period.walk(before, rounded(quantity))
+        return self.arithmetic.walk(None, quantity) if quantity >= 0 else self.arithmetic.walk(-quantity, 0)
+
+    def closed(self, quantities: Iterable[Exact]) -> Closing:
+        """The closing total of a period with events of these amounts, and its steps."""
+        return self.arithmetic.closed(quantities)
+
+    def due_at_close(self, booked: int | None) -> int:
+        """Nanos that the close of a period adds to what its events were charged (None: it had no event)."""
+        return self.arithmetic.around.missing(booked or 0)
 
 
-def compile_price(price: catalog_shapes.Price) -> Price:
-    """A price of the catalogue, ready to charge. Errors: InvalidInput `unknown_model` for one that rating lacks."""
-    arithmetic = Arithmetic(
-        model=_model(price),
-        included=nano_units(price.included_quantity) if price.included_quantity is not None else 0,
-        kept=1 - Fraction(price.discount_percent or 0) / 100,
-        minimum=nanos(price.minimum_amount) if price.minimum_amount is not None else None,
-        maximum=nanos(price.maximum_amount) if price.maximum_amount is not None else None,
-    )
-    if not isinstance(arithmetic.model, PerUnitModel):
+Price: TypeAlias = PerEventPrice | PeriodPrice | PercentagePrice | DynamicPrice
+
+
+def compile_price(price: catalog_shapes.Price, *, summed: bool = True) -> Price:
+    """A price of the catalogue, ready to charge.
+
+    `summed`: whether each event has a part of its own in the meter's quantity, as in sums and counts. Where it has not
+    (a maximum, an average), no event can be charged by itself, and every price is one of the period.
+    """
+    around = Around.of(price)
+    if isinstance(price, catalog_shapes.Percentage):
+        return PercentagePrice(price.id, PercentageModel.of(price), around)
+    model = _model(price)
+    arithmetic = Arithmetic(model, around)
+    if isinstance(price, catalog_shapes.Dynamic):
+        amount_of = compile_amount_of(expression.parse_field(price.amount_field))
+        return DynamicPrice(price.id, arithmetic, DynamicModel.of(price).multiplier, amount_of)
+    if not isinstance(model, PerUnitModel):
         return PeriodPrice(price.id, price.model, arithmetic, None)
-    rate = arithmetic.model.rate
-    if arithmetic.included or arithmetic.maximum is not None:
-        return PeriodPrice(price.id, price.model, arithmetic, exact_text(rate))
-    return PerEventPrice(price.id, price.model, rate * arithmetic.kept, arithmetic, exact_text(rate))
+    if not summed or _bounds_a_period(around):
+        return PeriodPrice(price.id, price.model, arithmetic, exact_text(model.rate))
+    return PerEventPrice(price.id, price.model, model.rate * around.kept, arithmetic, exact_text(model.rate))
 
 
-def _model(price: catalog_shapes.Price) -> PriceModel:
+def _bounds_a_period(around: Around) -> bool:
+    """Whether a straight line through zero bends within a period, so that a charge depends on those before it."""
+    return bool(around.included) or around.maximum is not None
+
+
+Summed: TypeAlias = (
+    catalog_shapes.Flat
+    | catalog_shapes.PerUnit
+    | catalog_shapes.Package
+    | catalog_shapes.Graduated
+    | catalog_shapes.Volume
+    | catalog_shapes.Stairstep
+    | catalog_shapes.GraduatedPercentage
+    | catalog_shapes.Dynamic
+)
+"""Prices whose total is a function of the period's quantity, or of the sum of its amounts."""
+
+
+def _model(price: Summed) -> PriceModel:
     match price:
         case catalog_shapes.PerUnit():
             return PerUnitModel.of(price)
@@ -210,38 +278,11 @@ def _model(price: catalog_shapes.Price) -> PriceModel:
             return StairstepModel.of(price)
         case catalog_shapes.GraduatedPercentage():
             return GraduatedModel.of_percentage(price)
-        case catalog_shapes.Percentage() | catalog_shapes.Dynamic():
-            raise InvalidInput(
-                "unknown_model", f"the price {price.id} has the model {price.model}, which is not priced"
-            )
+        case catalog_shapes.Dynamic():
+            return DynamicModel.of(price)
         case _:
             assert_never(price)
 
 
-def _below_zero(after: int) -> InvalidInput:
-    return InvalidInput("out_of_range", f"the period's quantity would be {format_nanos(after)}, below zero")
-
-
-def _overflow(amount: int) -> InvalidInput:
-    return InvalidInput("amount_overflow", f"a charge of {amount} nanos is beyond +-{AMOUNT_MAX_NANOS}")
-
-
-def _difference(arithmetic: Arithmetic, before: Exact | None, after: Exact) -> tuple[Step, ...]:
-    earlier = arithmetic.steps(before) if before is not None else ()
-    return _merged((*arithmetic.steps(after), *(_negated(step) for step in earlier)))
-
-
-def _negated(step: Step) -> Step:
-    return Step(step.name, -step.quantity, step.unit_amount, -step.amount)
-
-
-def _merged(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Steps of the same name at the same price as one; what comes to nothing is left out."""
-    merged: dict[tuple[str, Fraction | None], Step] = {}
-    for step in steps:
-        key = (step.name, step.unit_amount)
-        so_far = merged.get(key)
-        if so_far is not None:
-            step = Step(step.name, so_far.quantity + step.quantity, step.unit_amount, so_far.amount + step.amount)
-        merged[key] = step
-    return tuple(step for step in merged.values() if step.quantity or step.amount)
+def _alone_below_zero(quantity: int) -> InvalidInput:
+    return InvalidInput("out_of_range", f"the quantity {format_nanos(quantity)} is below zero")

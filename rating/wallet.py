@@ -82,6 +82,15 @@ def charge(account: Account, total: int, by_meter: Sequence[tuple[str, int]]) ->
     return _merge(burnt)
 
 
+def charge_credits(account: Account, total: int, by_meter: Sequence[tuple[str, int]]) -> Burnt:
+    """As `charge` of a customer who pays afterwards: what no credit pays is receivable, and no debt of the wallet."""
+    burnt = charge(account, total, by_meter)
+    unpaid = total - sum(amount for _, amount in burnt)
+    account.balance += unpaid
+    account.receivable += unpaid
+    return burnt
+
+
 def credit(account: Account, grant: Grant) -> None:
     """Puts a credit into the wallet; debt is paid from it first, so that what remains of it is really there."""
     debt = max(_debt(account), 0)

@@ -37,6 +37,56 @@ class Grant(msgspec.Struct, array_like=True):
         return self.priority, self.expires_at or 2**62, self.granted_at, self.credit_id
 
 
+class PlanSpan(msgspec.Struct, array_like=True, frozen=True):
+    """A plan from `start` until the next span's start."""
+
+    start: int
+    plan: str
+    """Empty: none."""
+    subscription_id: str
+    anchor: int
+    """When its first billing period began; every border of a period is counted from it."""
+    months: int
+    """Of a billing period: 1 or 12."""
+
+
+PREPAID = 0
+POSTPAID = 1
+
+
+class Terms(msgspec.Struct, array_like=True, frozen=True):
+    """What of the customer object decides about money."""
+
+    collection: int = PREPAID
+    """PREPAID: every charge comes out of the wallet. POSTPAID: credits burn first, the rest is receivable."""
+    credit_limit: int = 0
+    """How much may be receivable, for admission; charges are never refused by it."""
+    overdraft: int = 0
+    """How far below zero admission lets a prepaid wallet go."""
+    top_up_below: int = 0
+    top_up_amount: int = 0
+    """0: no automatic top-up."""
+    top_up_cool_off: int = 0
+    """Microseconds between two requests for payment."""
+    own: bytes = b""
+    """Canonical JSON `{"prices": [...], "quotas": [...]}` of the customer's own; empty: none."""
+
+
+class Allocation(msgspec.Struct, array_like=True):
+    """A device that is allocated and not yet released."""
+
+    opened_at: int
+    charged_to: int
+    """Its time is charged up to here."""
+    expires_at: int
+    """0: never."""
+    data: bytes
+    """The event's data as JSON: what pieces of its time are charged with."""
+
+
+NO_TERMS = Terms()
+
+
 class Account(msgspec.Struct, array_like=True):
     """One customer. `balance` = the sum of what its grants have left - debt, so it may lie below zero."""
 
@@ -51,7 +101,33 @@ class Account(msgspec.Struct, array_like=True):
     counters: dict[str, int | str]
     """Quantity so far of prices that depend on it, by `counter_key`; text beyond 64 bit."""
     plan: str
-    """Empty: none."""
+    """Where it has no spans; empty: none."""
+    spans: list[PlanSpan] = []
+    """Its plans by time, ascending."""
+    terms: Terms = NO_TERMS
+    receivable: int = 0
+    """Postpaid: charged, and neither paid by a credit nor by an invoice's payment."""
+    closed_at: int = 0
+    """When the customer was deleted; 0: never."""
+    topped_up_at: int = 0
+    """When payment was last asked for by itself."""
+    allocations: dict[str, Allocation] = {}
+
+    def span_at(self, instant: int) -> PlanSpan | None:
+        """The plan of a time; None before the first and without any."""
+        found = None
+        for span in self.spans:
+            if span.start > instant:
+                break
+            found = span
+        return found
+
+    def plan_at(self, instant: int) -> str:
+        """The plan's id at a time; empty: none."""
+        if not self.spans:
+            return self.plan
+        span = self.span_at(instant)
+        return span.plan if span is not None else ""
 
     def counted(self, key: str) -> int | None:
         """The quantity so far under a counter's key, in nano-units; None before its first event."""

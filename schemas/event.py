@@ -33,6 +33,9 @@ MAJOR: Final = 1
 ACCOUNT_TYPES: Final = frozenset(_ACCOUNT_TYPES)
 """Types of the topic of account events."""
 
+COMMAND_PREFIX: Final = "tollgate."
+"""Types of the commands that our own processes send; no producer may."""
+
 _BUILT_IN: Final = {**USAGE_TYPES, **_ACCOUNT_TYPES}
 _NO_DATA: Final[dict[str, Any]] = {}
 

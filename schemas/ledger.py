@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.documents import decode_body, document_key
 from schemas.errors import InvariantBroken
 from schemas.limits import LEDGER_RECORD_MAX_BYTES
 from schemas.money import unpack_int
@@ -146,6 +147,11 @@ class Entries(msgspec.Struct, array_like=True):
     """By posting index: what it is about (a credit, payment or refund id), where that is not the entry's event."""
     burnt: dict[int, list[tuple[str, int]]] = {}
     """By posting index: the credits a charge burnt and how much of each, nanos."""
+    subscription_id: dict[int, str] = {}
+    documents: dict[int, list[tuple[str, str, bytes]]] = {}
+    """By entry index: kind, id and body of the documents it wrote; see schemas.documents."""
+    hold_ends: dict[int, list[tuple[str, str, int]]] = {}
+    """By entry index: id and end state of the holds that end with it, and the nanos charged against each."""
 
 
 class LedgerRecord(msgspec.Struct, array_like=True):
@@ -209,6 +215,18 @@ def decode_record(value: bytes) -> LedgerRecord:
     return record
 
 
+def documents_of(record: LedgerRecord) -> dict[str, bytes]:
+    """By document key: the bodies after this record of every document it wrote."""
+    entries = record.entries
+    if entries is None or not entries.documents:
+        return {}
+    return {
+        document_key(entries.tenant[index], kind, name): body
+        for index in sorted(entries.documents)
+        for kind, name, body in entries.documents[index]
+    }
+
+
 def rows(record: LedgerRecord) -> Iterator[dict[str, Any]]:
     """The entries one by one, as plain values: for `rated tail`, explanations and tests, not for the hot path."""
     entries = record.entries
@@ -240,7 +258,16 @@ def rows(record: LedgerRecord) -> Iterator[dict[str, Any]]:
             "allocation_id": entries.allocation_id.get(index, ""),
             "hold_id": entries.hold_id.get(index, ""),
             "upstream_cost": entries.upstream_cost.get(index, ""),
+            "subscription_id": entries.subscription_id.get(index, ""),
             "flags": entries.flags.get(index, 0),
+            "documents": [
+                {"kind": kind, "id": name, "body": decode_body(body)}
+                for kind, name, body in entries.documents.get(index, ())
+            ],
+            "hold_ends": [
+                {"hold_id": hold_id, "state": state, "charged": charged}
+                for hold_id, state, charged in entries.hold_ends.get(index, ())
+            ],
             "charges": [
                 {
                     "charge_id": f"{record.partition}-{record.first_seq + index}-{at - charges.start}",

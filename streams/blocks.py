@@ -10,7 +10,7 @@ units and 0 to 999,999,999 nano-units above them (so -0.5 is -1 and 500,000,000)
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, TypeVar
@@ -141,11 +141,7 @@ def _places(ledger_id: str, records: Sequence[tuple[int, LedgerRecord]], rows: i
 
 def _inputs(entries: Sequence[Entries], rows: int, starts: Sequence[int]) -> list[Column]:
     def rare(column: Callable[[Entries], Mapping[int, str]]) -> dict[int, str]:
-        return {
-            start + row: value
-            for start, part in zip(starts, entries, strict=True)
-            for row, value in column(part).items()
-        }
+        return dict(_rare(entries, starts, column))
 
     reasons, flags = [""] * rows, bytearray(rows)
     for row, reason in rare(lambda part: part.reason).items():
@@ -173,6 +169,32 @@ def _inputs(entries: Sequence[Entries], rows: int, starts: Sequence[int]) -> lis
         ("allocation_id", "String", sparse(rows, rare(lambda part: part.allocation_id))),
         ("hold_id", "String", sparse(rows, rare(lambda part: part.hold_id))),
         ("upstream_cost", "String", sparse(rows, rare(lambda part: part.upstream_cost))),
+        ("subscription_id", "String", sparse(rows, rare(lambda part: part.subscription_id))),
+        *_documents(rows, dict(_rare(entries, starts, lambda part: part.documents))),
+    ]
+
+
+def _rare(
+    entries: Sequence[Entries], starts: Sequence[int], column: Callable[[Entries], Mapping[int, Value]]
+) -> Iterator[tuple[int, Value]]:
+    """What few entries have, by row of the block."""
+    for start, part in zip(starts, entries, strict=True):
+        for row, value in column(part).items():
+            yield start + row, value
+
+
+def _documents(rows: int, by_row: Mapping[int, list[tuple[str, str, bytes]]]) -> list[Column]:
+    counts: Ints = np.zeros(rows, np.int64)
+    written: list[tuple[str, str, bytes]] = []
+    for row in sorted(by_row):
+        counts[row] = len(by_row[row])
+        written += by_row[row]
+    ends = offsets(counts)
+    kinds = LowCardinality.of([kind for kind, _, _ in written])
+    return [
+        ("document.kind", f"Array({_WORD})", kinds.prefix + ends + kinds.data()),
+        ("document.id", "Array(String)", ends + texts([name for _, name, _ in written])),
+        ("document.body", "Array(String)", ends + octets([body for _, _, body in written])),
     ]
 
 

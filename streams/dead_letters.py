@@ -1,7 +1,9 @@
 """Dead letters as rows of `tollgate.dead_letter_records`: records of usage.dlq and account.dlq in, a block out. Pure.
 
 A dead letter's headers say where it came from and why. One without them, which no worker of ours wrote, is shown all
-the same, at its own place in the dead letter topic: nothing may hide here.
+the same, at its own place in the dead letter topic: nothing may hide here. A further record with the same place and the
+header `resolution` (`retried` or `dropped`) says how it ended, when (`resolved_at`) and, where it was dropped, why
+(`note`): its row replaces the first.
 """
 
 from __future__ import annotations
@@ -12,6 +14,11 @@ from typing import Any, Final
 from streams.native import block, int64s, octets, texts
 
 TABLE: Final = "tollgate.dead_letter_records"
+
+RETRIED: Final = "retried"
+DROPPED: Final = "dropped"
+RESOLUTION: Final = "resolution"
+"""The header that a dead letter itself never has."""
 
 _PLACE: Final = frozenset({"topic", "partition", "offset"})
 _TEXTS: Final = ("tenant", "customer", "source", "event_id", "event_type", "reason", "detail")
@@ -35,6 +42,9 @@ def encode(records: Sequence[Any]) -> bytes:
         ("original", "String", octets([record.value or b"" for record in records])),
         ("received_at", "DateTime64(6, 'UTC')", int64s(received)),
         ("dlq_offset", "Int64", int64s(record.offset for record in records)),
+        ("retried_at", "DateTime64(6, 'UTC')", int64s(_number(said.get("resolved_at", ""), 0) for said in headers)),
+        ("resolution", "String", texts([said.get(RESOLUTION, "") for said in headers])),
+        ("note", "String", texts([said.get("note", "") for said in headers])),
     ]
     return block(len(records), columns)
 

@@ -6,32 +6,31 @@ handed in by the lane. Everything that this makes and the caller then cannot mak
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
+
 from rating.book import PriceBook
 from rating.claims import CLAIMING
-from rating.decide import (
-    Decision,
-    Judged,
-    Received,
-    Standing,
-    Unreadable,
-    decide,
-    identities_named,
-    internal_failure,
-)
+from rating.decide import decide, identities_named, internal_failure
+from rating.decision import Command, Decision, Judged, Outgoing, Received, Standing, Unreadable
+from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from schemas.account import Account, account_key, pack_account, unpack_account
+from schemas.documents import document_key
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import decode, peek
-from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, LedgerRecord, RecordKind, encode_record
+from schemas.ids import partition_of
+from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind, encode_record
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES
-from schemas.topics import DEAD_LETTERS
+from schemas.period import format_time
+from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS, DEAD_LETTERS
 from streams.transaction import Message
 
-NAMING: Final = frozenset({"payment.refunded"})
-"""Types that name identities besides their own without claiming them."""
+OURS: Final = "tollgate"
+"""`source` of the events and commands that deciding sends."""
 
 CHUNK_MAX_RECORDS: Final = 2_500
 """Records decided in one go: some 50 ms, after which heartbeats and other lanes get their turn."""
@@ -48,6 +47,8 @@ class Named:
     customers: dict[str, str]
     """By account key: the customers that the batch is about."""
     identities: list[bytes]
+    documents: list[str]
+    """Keys of the documents that its events name."""
 
 
 def name(received: Sequence[Received], max_future: int, *, isolate: bool = False) -> Named:
@@ -57,6 +58,7 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
     keys: list[str] = []
     customers: dict[str, str] = {}
     identities: list[bytes] = []
+    documents: list[str] = []
     for record in received:
         try:
             event = decode(record.value or b"", record.received_at, max_future)
@@ -77,11 +79,13 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
         judged.append(event)
         keys.append(key)
         customers[key] = event.customer
-        if event.type in CLAIMING or event.type in NAMING:
+        if event.type in CLAIMING or event.type in IDENTITIES:
             identities.extend(identities_named(event))
         else:
             identities.append(event.identity)
-    return Named(received, judged, keys, customers, identities)
+        if event.type in DOCUMENTS:
+            documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
+    return Named(received, judged, keys, customers, identities, documents)
 
 
 @dataclass(slots=True)
@@ -96,6 +100,8 @@ class Place:
     block_seq: int
     block_opened_at: int
     """Microseconds; of no meaning while the block is empty."""
+    partitions: int = 1
+    """How many there are: where a command to another customer goes."""
 
     @property
     def block_entries(self) -> int:
@@ -112,6 +118,8 @@ class Decided:
     identities: list[bytes]
     contents: list[bytes]
     messages: list[Message] = field(default_factory=list)
+    strays: int = 0
+    """Records that are sent on to their own partition."""
 
 
 def decide_batch(
@@ -221,13 +229,14 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
         encoded,
         decision.identities,
         decision.contents,
-        _messages(decision, received, place.partition, first_seq),
+        _messages(decision, received, place, first_seq),
+        len(decision.reroutes),
     )
 
 
-def _messages(decision: Decision, received: Sequence[Received], partition: int, first_seq: int) -> list[Message]:
+def _messages(decision: Decision, received: Sequence[Received], place: Place, first_seq: int) -> list[Message]:
     messages: list[Message] = []
-    entries = decision.entries
+    entries, partition = decision.entries, place.partition
     for dead in decision.dead_letters:
         record = received[dead.place]
         topic = INPUT_TOPICS[record.input]
@@ -254,10 +263,51 @@ def _messages(decision: Decision, received: Sequence[Received], partition: int, 
                 [(header, value.encode("utf-8", "replace")) for header, value in headers.items()],
             )
         )
+    told: Counter[int] = Counter()
+    for outgoing in decision.outgoing:
+        event_id = f"{partition}-{first_seq + outgoing.place}-{told[outgoing.place]}"
+        tell = _outgoing(outgoing, entries, received, event_id)
+        told[outgoing.place] += 1
+        messages.append(Message(BILLING_EVENTS, partition, entries.customer[outgoing.place].encode(), tell))
+    for command in decision.commands:
+        home = partition_of(command.customer, place.partitions)
+        messages.append(Message(ACCOUNT_EVENTS, home, command.customer.encode(), _command(command, entries)))
     for index, home in decision.reroutes:
         record = received[index]
         messages.append(Message(INPUT_TOPICS[record.input], home, record.key, record.value))
     return messages
+
+
+def _outgoing(outgoing: Outgoing, entries: Entries, received: Sequence[Received], event_id: str) -> bytes:
+    """An event of ours as it stands on `billing.events`; its id is its entry's place in the ledger."""
+    place = outgoing.place
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": OURS,
+            "type": outgoing.type,
+            "subject": entries.customer[place],
+            "time": format_time(received[place].received_at),
+            "tenantid": entries.tenant[place],
+            "dataschema": f"https://tollgate.dev/schemas/{outgoing.type}/1",
+            "data": outgoing.data,
+        }
+    )
+
+
+def _command(command: Command, entries: Entries) -> bytes:
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": command.id,
+            "source": OURS,
+            "type": command.type,
+            "subject": command.customer,
+            "tenantid": entries.tenant[command.place],
+            "data": command.data,
+        }
+    )
 
 
 def _snapshot(standing: Standing, key: str) -> Callable[[], None]:
@@ -265,9 +315,11 @@ def _snapshot(standing: Standing, key: str) -> Callable[[], None]:
     account = standing.accounts.get(key)
     packed = pack_account(account) if account is not None else None
     booked = dict(standing.booked)
+    documents = dict(standing.documents)
 
     def restore() -> None:
         standing.booked = booked
+        standing.documents = documents
         if packed is None:
             standing.accounts.pop(key, None)
         else:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rating.book import PriceBook
-from rating.decide import Received, Standing
+from rating.decision import Received, Standing
 from schemas.account import Account
 from schemas.errors import Doubt, InvariantBroken, Unavailable
 from schemas.ids import partition_of
-from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, encode_record, genesis
-from schemas.topics import INPUTS, USAGE_EVENTS
+from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, encode_record, genesis
+from schemas.topics import USAGE_EVENTS
 from streams import ledger
 from streams.accounts.port import Accounts, Position, PositionMoved
 from streams.deciding import (
@@ -44,7 +44,7 @@ from streams.identity import IdentityIndex
 from streams.identity import Position as IndexPosition
 from streams.inputs import AccountReader, read_range
 from streams.measures import Measures
-from streams.transaction import Fenced, Message, PartitionWriter
+from streams.transaction import Fenced, PartitionWriter
 from streams.transport import UNKNOWN
 
 log = logging.getLogger(__name__)
@@ -211,6 +211,7 @@ class Lane:
             last.account_next,
             last.next_seq if last.closes_block else last.block_seq,
             around.now(),
+            around.partitions,
         )
         await self._bring_up(tail)
         self._account_reader = AccountReader(around.bootstrap, self.partition, last.account_next, self._wake)
@@ -249,6 +250,7 @@ class Lane:
             )
         self._applied = reached = stands
         gathered: dict[str, bytes] = {}
+        documents: dict[str, bytes] = {}
         start, seq = min((stands.offset, stands.seq), (known.ledger_offset, known.seq))
         async with aclosing(ledger.read(around.bootstrap, self.partition, start, end, next_seq=seq)) as records:
             async for offset, record in records:
@@ -256,12 +258,13 @@ class Lane:
                     index.add(*_booked(record), IndexPosition(offset + 1, record.next_seq))
                 if offset >= stands.offset:
                     gathered.update(record.accounts)
+                    documents.update(documents_of(record))
                     reached = self._position_after(offset, record)
-                    if len(gathered) >= FOLD_ACCOUNTS:
-                        await self._apply(reached, gathered, serving=False)
-                        gathered = {}
+                    if len(gathered) + len(documents) >= FOLD_ACCOUNTS:
+                        await self._apply(reached, gathered, documents, serving=False)
+                        gathered, documents = {}, {}
         # The last write says that the partition is whole; with nothing to write it is the first beat.
-        await self._apply(reached, gathered, serving=True)
+        await self._apply(reached, gathered, documents, serving=True)
 
     def _position_after(self, offset: int, record: LedgerRecord) -> Position:
         return Position(
@@ -287,7 +290,7 @@ class Lane:
             if block_is_due(self._place, now):
                 await self._close_block(now)
             elif time.monotonic() - self._last_touch >= BEAT_SECONDS:
-                await self._apply(self._applied, {}, serving=True)
+                await self._apply(self._applied, {}, {}, serving=True)
 
     async def _next(self) -> tuple[Delivery | None, list[Any]]:
         """What there is to do, or nothing after half a beat."""
@@ -351,6 +354,10 @@ class Lane:
         if missing:
             values = await self._in_place(lambda: around.accounts.read(self.partition, self._applied, missing))
             self._accounts.update(unpack_accounts(missing, values))
+        if named.documents:
+            wanted = list(dict.fromkeys(named.documents))
+            bodies = await self._in_place(lambda: around.accounts.read_documents(self.partition, self._applied, wanted))
+            standing.documents = {key: body for key, body in zip(wanted, bodies, strict=True) if body is not None}
         position = around.book.position
         begun = time.monotonic()
         decided: list[Decided] = []
@@ -365,22 +372,23 @@ class Lane:
         offsets = await self._writer.commit(
             [chunk.encoded for chunk in decided], [message for chunk in decided for message in chunk.messages]
         )
-        self._tell_of_strays([message for chunk in decided for message in chunk.messages])
+        self._tell_of_strays(sum(chunk.strays for chunk in decided))
         applied = time.monotonic()
         accounts: dict[str, bytes] = {}
+        documents: dict[str, bytes] = {}
         after = self._applied
         for offset, chunk in zip(offsets, decided, strict=True):
             after = self._position_after(offset, chunk.record)
             self._index.add(chunk.identities, chunk.contents, IndexPosition(after.offset, after.seq))
             accounts.update(chunk.record.accounts)
+            documents.update(documents_of(chunk.record))
             around.measures.decided(chunk.record)
         # Once for the whole transaction: a customer of several chunks is written with the last of its values.
-        await self._apply(after, accounts, serving=True)
+        await self._apply(after, accounts, documents, serving=True)
         self._bound_cache()
         around.measures.batch(len(received), written - begun, applied - written, time.monotonic() - applied)
 
-    def _tell_of_strays(self, messages: list[Message]) -> None:
-        strays = sum(message.topic in INPUTS for message in messages)
+    def _tell_of_strays(self, strays: int) -> None:
         if strays and time.monotonic() - self._told_of_strays >= STRAYS_TOLD_SECONDS:
             self._told_of_strays = time.monotonic()
             log.warning(
@@ -410,11 +418,15 @@ class Lane:
         assert self._writer is not None
         record = block_end(self._place, self._applied.catalog_position, now)
         (offset,) = await self._writer.commit([encode_record(record)])
-        await self._apply(self._position_after(offset, record), {}, serving=True)
+        await self._apply(self._position_after(offset, record), {}, {}, serving=True)
 
-    async def _apply(self, after: Position, accounts: dict[str, bytes], *, serving: bool) -> None:
+    async def _apply(
+        self, after: Position, accounts: dict[str, bytes], documents: dict[str, bytes], *, serving: bool
+    ) -> None:
         expected = self._applied.offset
-        await self._in_place(lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving))
+        await self._in_place(
+            lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving, documents)
+        )
         self._applied = after
         self._last_touch = time.monotonic()
 

@@ -56,10 +56,19 @@ class Accounts(Protocol):
     async def read(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         """Packed accounts in the order of `keys`, all as of `expected`, else PositionMoved."""
 
+    async def read_documents(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
+        """Bodies in the order of `keys` (schemas.documents), all as of `expected`, else PositionMoved."""
+
     async def apply(
-        self, partition: int, expected: int, after: Position, accounts: Mapping[str, bytes], serving: bool
+        self,
+        partition: int,
+        expected: int,
+        after: Position,
+        accounts: Mapping[str, bytes],
+        serving: bool,
+        documents: Mapping[str, bytes] = ...,
     ) -> None:
-        """Sets the accounts and moves from ledger offset `expected` to `after`, else PositionMoved.
+        """Sets the accounts and documents and moves from ledger offset `expected` to `after`, else PositionMoved.
 
         `serving` False marks the partition as being rebuilt. Applied already (`after` stands) is success. With
         `expected` = `after.offset` and no accounts it is the beat: it proves that the last writes still stand."""
@@ -72,6 +81,9 @@ class Accounts(Protocol):
 
     async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
         """For proofs: a position and packed accounts as of it, both at one moment. At most a few hundred keys."""
+
+    async def documents(self, partitions: int, keys: Sequence[str]) -> list[bytes | None]:
+        """For readers: bodies in the order of `keys`, in whatever partition they are."""
 
     def kept(self) -> AsyncIterator[tuple[int, str]]:
         """For proofs: partition and key of every account in the store, in any order, some perhaps more than once."""

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from schemas.documents import OPERATION, OPERATION_KEPT_MS, kind_of
 from schemas.errors import Unavailable
 from streams.accounts.port import Position, PositionMoved, Standing
 
@@ -25,6 +26,8 @@ PART_MAX_ACCOUNTS: Final = 400
 HALF_APPLIED_SECONDS: Final = 10.0
 """A proof waits so long for the end of an application in parts: its owner may have died, and a new one is on its way.
 """
+
+NOTHING: Final[Mapping[str, bytes]] = {}
 
 _AWAY = (
     exceptions.BusyLoadingError,
@@ -63,30 +66,44 @@ class RedisAccounts:
 
     async def read(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         """See the port."""
+        return await self._read_at(partition, expected, [_account(partition, key) for key in keys])
+
+    async def read_documents(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
+        """See the port."""
+        return await self._read_at(partition, expected, [_document(partition, key) for key in keys])
+
+    async def _read_at(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         values: list[bytes | None] = []
         pending = iter(keys)
         while part := list(islice(pending, PART_MAX_ACCOUNTS)):
             async with _mapped():
-                answer = await self._read(
-                    keys=[_meta(partition), *(_account(partition, key) for key in part)],
-                    args=[expected.ledger_id, expected.offset],
-                )
+                answer = await self._read(keys=[_meta(partition), *part], args=[expected.ledger_id, expected.offset])
             if not answer[0]:
                 raise PositionMoved(partition, expected.offset, _position(answer[1:]))
             values.extend(answer[1:])
         return values
 
     async def apply(
-        self, partition: int, expected: int, after: Position, accounts: Mapping[str, bytes], serving: bool
+        self,
+        partition: int,
+        expected: int,
+        after: Position,
+        accounts: Mapping[str, bytes],
+        serving: bool,
+        documents: Mapping[str, bytes] = NOTHING,
     ) -> None:
         """See the port."""
-        pending = iter(accounts.items())
+        values = {_account(partition, key): value for key, value in accounts.items()}
+        for key, body in documents.items():
+            values[_document(partition, key)] = body
+        brief = {_document(partition, key) for key in documents if kind_of(key) == OPERATION}
+        pending = iter(values.items())
         part = list(islice(pending, PART_MAX_ACCOUNTS))
         while True:
             following = list(islice(pending, PART_MAX_ACCOUNTS))
             async with _mapped():
                 answer = await self._apply(
-                    keys=[_meta(partition), *(_account(partition, key) for key, _ in part)],
+                    keys=[_meta(partition), *(key for key, _ in part)],
                     args=[
                         after.ledger_id,
                         expected,
@@ -98,7 +115,9 @@ class RedisAccounts:
                         after.catalog_position,
                         time.time_ns() // 1_000_000,
                         int(serving),
+                        OPERATION_KEPT_MS,
                         *(value for _, value in part),
+                        *(place for place, (key, _) in enumerate(part, 2) if key in brief),
                     ],
                 )
             if not answer[0]:
@@ -136,6 +155,16 @@ class RedisAccounts:
                 return _position(meta), values[0] if values else []
             await asyncio.sleep(0.005)
 
+    async def documents(self, partitions: int, keys: Sequence[str]) -> list[bytes | None]:
+        """See the port."""
+        if not keys:
+            return []
+        async with _mapped(), self._redis.pipeline(transaction=False) as pipeline:
+            for partition in range(partitions):
+                pipeline.mget([_document(partition, key) for key in keys])
+            answers = await pipeline.execute()
+        return [next((body for body in found if body is not None), None) for found in zip(*answers, strict=True)]
+
     async def kept(self) -> AsyncIterator[tuple[int, str]]:
         """See the port."""
         cursor = 0
@@ -159,6 +188,10 @@ _STANDING_FIELDS = [*_FIELDS, "serving", "beat"]
 
 def _meta(partition: int) -> str:
     return f"{{{partition}}}:m"
+
+
+def _document(partition: int, key: str) -> str:
+    return f"{{{partition}}}:d:{key}"
 
 
 def _account(partition: int, key: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from schemas.errors import Unavailable
 from streams.accounts.port import Position, PositionMoved, Standing
+
+NOTHING: Final[Mapping[str, bytes]] = {}
 
 
 @dataclass
@@ -15,6 +18,7 @@ class _Partition:
     serving: bool = False
     beat: int = 0
     accounts: dict[str, bytes] = field(default_factory=dict)
+    documents: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemoryAccounts:
@@ -41,8 +45,22 @@ class MemoryAccounts:
         self._compare(partition, held, expected.ledger_id, expected.offset)
         return [held.accounts.get(key) for key in keys]
 
+    async def read_documents(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
+        """See the port."""
+        held = self._of(partition)
+        if not keys:
+            return []
+        self._compare(partition, held, expected.ledger_id, expected.offset)
+        return [held.documents.get(key) for key in keys]
+
     async def apply(
-        self, partition: int, expected: int, after: Position, accounts: Mapping[str, bytes], serving: bool
+        self,
+        partition: int,
+        expected: int,
+        after: Position,
+        accounts: Mapping[str, bytes],
+        serving: bool,
+        documents: Mapping[str, bytes] = NOTHING,
     ) -> None:
         """See the port."""
         held = self._of(partition)
@@ -56,6 +74,7 @@ class MemoryAccounts:
                 return
             raise
         held.accounts.update(accounts)
+        held.documents.update(documents)
         self._clock += 1
         held.position, held.serving, held.beat = after, serving, self._clock
 
@@ -72,6 +91,11 @@ class MemoryAccounts:
         """See the port."""
         held = self._of(partition)
         return held.position, [held.accounts.get(key) for key in keys]
+
+    async def documents(self, partitions: int, keys: Sequence[str]) -> list[bytes | None]:
+        """See the port."""
+        held = [self._of(partition).documents for partition in range(partitions)]
+        return [next((documents[key] for documents in held if key in documents), None) for key in keys]
 
     async def kept(self) -> AsyncIterator[tuple[int, str]]:
         """See the port."""

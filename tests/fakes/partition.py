@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rating.book import PriceBook
-from rating.decide import Received, Standing
+from rating.decision import Received, Standing
 from schemas.account import Account, account_key, new_account, unpack_account
 from schemas.catalog import CatalogVersion, parse
 from schemas.ids import partition_of
-from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, rows
+from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, rows
 from streams.deciding import Decided, Place, decide_batch, decide_singly, elsewhere, name
 
 NOW = 1_795_000_000_000_000
@@ -61,6 +61,7 @@ class MemoryPartition:
         self.decided: list[Decided] = []
         self.accounts: dict[str, Account] = {}
         self.booked: dict[bytes, bytes] = {}
+        self.documents: dict[str, bytes] = {}
         self._offsets = [0, 0]
 
     def received(self, value: bytes | dict[str, Any] | None, topic: int = USAGE, received_at: int = NOW) -> Received:
@@ -77,12 +78,14 @@ class MemoryPartition:
         away = elsewhere(
             named.customers, self.place.partition, lambda customer: partition_of(customer, self.partitions)
         )
-        standing = Standing(self.accounts, booked, away)
+        documents = {key: self.documents[key] for key in named.documents if key in self.documents}
+        standing = Standing(self.accounts, booked, away, documents)
         deciding = decide_singly if singly else decide_batch
         decided = list(deciding(named, standing, self.book, self.book.position, self.place, lambda: NOW))
         for chunk in decided:
             for identity, content in zip(chunk.identities, chunk.contents, strict=True):
                 self.booked.setdefault(identity, content)
+            self.documents.update(documents_of(chunk.record))
         self.decided += decided
         return decided
 
@@ -108,8 +111,9 @@ class MemoryPartition:
     def restart(self) -> None:
         """Forgets everything and folds the ledger."""
         self.accounts = {key: unpack_account(packed) for key, packed in self.told().items()}
-        self.booked = {}
+        self.booked, self.documents = {}, {}
         for record in self.records():
+            self.documents.update(documents_of(record))
             assert record.entries is not None
             for fingerprints in record.entries.fingerprints:
                 for at in range(0, len(fingerprints), FINGERPRINT_BYTES):

@@ -32,14 +32,14 @@ def agent() -> None:
 
 def deciding() -> None:
     """Whatever names the model `poison` cannot be decided."""
-    one = rating.decide._Chunk.one
+    one = rating.decide.decide_one
 
-    def raising(self: Any, index: int, record: Any, event: Any, key: str) -> None:
+    def raising(chunk: Any, index: int, record: Any, event: Any, key: str) -> None:
         if event.data.get("model") == "poison":
             raise ZeroDivisionError("sabotage: deciding raises")
-        one(self, index, record, event, key)
+        one(chunk, index, record, event, key)
 
-    rating.decide._Chunk.one = raising  # type: ignore[method-assign]
+    rating.decide.decide_one = raising
     assert not issubclass(ZeroDivisionError, InvalidInput)
 
 

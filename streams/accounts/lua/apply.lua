@@ -1,14 +1,15 @@
--- Purpose: sets account values of one partition and moves its position, only from the expected position on.
--- KEYS[1]  the partition's position hash; KEYS[2..n] account keys of the same slot.
+-- Purpose: sets account values and documents of one partition and moves its position, only from the expected position on.
+-- KEYS[1]  the partition's position hash; KEYS[2..n] keys of accounts and documents of the same slot.
 -- ARGV[1]  ledger id; ARGV[2] expected ledger offset; ARGV[3] last part? ("1"/"0"; only the last one moves the position)
 -- ARGV[4..8] position after: ledger offset, seq, usage offset, account offset, catalogue position (decimal text)
 -- ARGV[9]  now in ms (the beat); ARGV[10] serving? ("1"/"0")
--- ARGV[11..] packed values, one for each of KEYS[2..n].
+-- ARGV[11] how long in ms a value is kept that is kept for a while
+-- ARGV[12..] values, one for each of KEYS[2..n]; then the places in KEYS of those that are kept for a while.
 -- Returns  {1} done; {0, ledger id, offset, ...} the position that stands (ledger id false: none).
 -- Atomic because comparing and writing must not be parted: a wiped or set back store is found before it is built on.
 -- While the field `half` is set, a part of some accounts' new values stands beside the old position: proofs wait for its
 -- end, whoever owns the partition writes all of them again.
--- Numbers are compared as text: no arithmetic here, so doubles cannot lie.
+-- Numbers are compared as text: no arithmetic on money here, so doubles cannot lie.
 -- Cost: one MSET of at most the part's accounts; the caller bounds parts so that a call stays under 1 ms.
 local stands = redis.call('HMGET', KEYS[1], 'ledger', 'offset', 'seq', 'usage', 'account', 'catalog')
 local fresh = not stands[1] and ARGV[2] == '0'
@@ -20,9 +21,12 @@ if count > 0 then
   local pairs_to_set = {}
   for i = 1, count do
     pairs_to_set[2 * i - 1] = KEYS[i + 1]
-    pairs_to_set[2 * i] = ARGV[i + 10]
+    pairs_to_set[2 * i] = ARGV[i + 11]
   end
   redis.call('MSET', unpack(pairs_to_set))
+  for i = count + 12, #ARGV do
+    redis.call('PEXPIRE', KEYS[tonumber(ARGV[i])], ARGV[11])
+  end
 end
 if ARGV[3] == '1' then
   redis.call('HSET', KEYS[1], 'ledger', ARGV[1], 'offset', ARGV[4], 'seq', ARGV[5], 'usage', ARGV[6],

@@ -25,7 +25,7 @@ def nano(quantity: str) -> int:
 
 def closing(priced: Price, quantity: str) -> str:
     """What the period comes to, exact, as decimal text."""
-    return exact_text(priced.arithmetic.closing().exact(Fraction(quantity) * NANOS) / NANOS)
+    return exact_text(priced.closed([Fraction(quantity) * NANOS]).amount / NANOS)
 
 
 def check(fields: dict[str, Any], quantity: str, amount: str) -> None:
@@ -34,13 +34,12 @@ def check(fields: dict[str, Any], quantity: str, amount: str) -> None:
     exact = Fraction(amount) * NANOS
     asked = Fraction(quantity) * NANOS
     assert closing(priced, quantity) == exact_text(Fraction(amount))
-    assert sum(step.amount for step in priced.arithmetic.steps(asked, closing=True)) == exact
+    assert sum(step.amount for step in priced.closed([asked]).steps) == exact
     if "minimum_amount" in fields or asked.denominator != 1:
         return
     whole, part = int(asked), int(asked) // 3
     rounded = round_half_even(exact.numerator, exact.denominator)
-    assert priced.charge_after(None, whole) == rounded
+    assert priced.advance(None, whole)[0] == rounded
     if priced.cumulative:
-        assert priced.charge_after(None, part) + priced.charge_after(part, whole) == rounded
-    else:
-        assert priced.charge(whole) == rounded
+        first, so_far = priced.advance(None, part)
+        assert first + priced.advance(so_far, whole - part)[0] == rounded

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from rating.effects import EFFECTS, expired
+from rating.book import PriceBook
+from rating.chunk import Chunk
+from rating.decision import Standing
+from rating.effects import EFFECTS
+from rating.effects.credits import expired
+from rating.turn import Turn
 from schemas.account import PROMOTIONAL, Account, new_account, pack_account
 from schemas.errors import InvalidInput
 from schemas.event import ACCOUNT_TYPES, decode
@@ -17,9 +22,32 @@ from tests.fakes.partition import MAX_FUTURE, NOW, event, granted, paid, refunde
 NANOS = 10**9
 
 
-def apply(account: Account, value: dict[str, Any]) -> list[Any]:
+class Posted(NamedTuple):
+    """A posting as the entry has it."""
+
+    kind: int
+    amount: int
+    balance: int
+    cause: str
+    burnt: list[tuple[str, int]]
+
+
+def apply(account: Account, value: dict[str, Any]) -> list[Posted]:
+    """An event's effect on an account of which nothing is booked; its postings."""
     read = decode(json.dumps(value).encode(), NOW, MAX_FUTURE)
-    return EFFECTS[read.type](account, read, {})
+    chunk = Chunk(1, Standing({}, {}, {}), PriceBook(), 0)
+    EFFECTS[read.type](Turn(chunk, 0, read, NOW, account))
+    entries = chunk.entries
+    return [
+        Posted(
+            entries.posting_kind[at],
+            entries.posting_amount[at],
+            entries.posting_balance[at],
+            entries.posting_cause.get(at, ""),
+            entries.burnt.get(at, []),
+        )
+        for at in range(entries.postings[0])
+    ]
 
 
 def test_every_effect_is_of_a_known_account_type() -> None:
@@ -84,16 +112,12 @@ def test_a_refused_effect_changes_nothing(value: dict[str, Any], reason: str) ->
     assert pack_account(account) == before
 
 
-def test_expired_credits_are_posted_one_by_one() -> None:
-    """Each expiry names its credit and the balance after it."""
+def test_expired_credits_are_taken_out_one_by_one() -> None:
+    """Each with what it has left, in burn order; what has not expired stays."""
     account = new_account("default", "c")
     for number, day in ((1, 2), (2, 1)):
         apply(account, granted(number, str(number), expires_at=f"2026-11-{20 + day}T00:00:00Z"))
     apply(account, granted(3, "4"))
     assert expired(account, NOW) == []
-    postings = expired(account, NOW + 30 * 86_400 * 10**6)
-    assert [(posting.cause, posting.amount, posting.balance) for posting in postings] == [
-        ("credit-2", -2 * NANOS, 5 * NANOS),
-        ("credit-1", -NANOS, 4 * NANOS),
-    ]
+    assert expired(account, NOW + 30 * 86_400 * 10**6) == [("credit-2", 2 * NANOS), ("credit-1", NANOS)]
     assert account.balance == 4 * NANOS

@@ -47,7 +47,7 @@ def test_reaching_a_cheaper_tier_gives_back_what_the_units_before_it_cost_too_mu
     """A charge can be negative: the sixth font makes all six cheaper than five and one."""
     priced = price(**ZUPLO)
     assert priced.charge_after(nano("1000"), nano("1001")) == -(100 * NANOS - 50_050_000_000)
-    walk = priced.walk(nano("1000"), nano("1001"))
+    walk = priced.walk((nano("1000"),), nano("1"))
     assert [(step.name, step.quantity, step.amount) for step in walk] == [
         ("tier 2", nano("1001"), 50_050_000_000),
         ("tier 1", -nano("1000"), -100 * NANOS),

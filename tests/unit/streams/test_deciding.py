@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from rating.book import CompiledMeter
-from rating.decide import Standing
+from rating.decision import Standing
 from schemas.ledger import ACCOUNT, USAGE, LedgerRecord, RecordKind, decode_record, rows
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, EVENT_MAX_BYTES, LEDGER_RECORD_MAX_BYTES
 from streams.deciding import (

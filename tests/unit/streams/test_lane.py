@@ -99,7 +99,7 @@ async def test_a_store_that_is_away_is_waited_for_in_place(
     patient = lane(tmp_path, accounts)
     patient._applied = Position("l", 0, 0)
     accounts.away = True
-    applying = asyncio.create_task(patient._apply(Position("l", 1, 1), {"a": b"1"}, serving=True))
+    applying = asyncio.create_task(patient._apply(Position("l", 1, 1), {"a": b"1"}, {}, serving=True))
     await asyncio.sleep(0.02)
     assert not applying.done()
     accounts.away = False
@@ -118,7 +118,7 @@ async def test_a_lane_that_is_told_to_stop_does_not_wait_for_a_store(
     accounts.away = True
     stopping = lane(tmp_path, accounts)
     stopping._applied = Position("l", 0, 0)
-    applying = asyncio.create_task(stopping._apply(Position("l", 1, 1), {}, serving=True))
+    applying = asyncio.create_task(stopping._apply(Position("l", 1, 1), {}, {}, serving=True))
     await asyncio.sleep(0.005)
     stopping.stop()
     with pytest.raises(Doubt):
@@ -131,7 +131,7 @@ async def test_accounts_that_are_not_where_they_were_left_are_doubt(tmp_path: Pa
     opened = lane(tmp_path, accounts)
     opened._applied = Position("l", 7, 7)
     with pytest.raises(PositionMoved):
-        await opened._apply(Position("l", 8, 8), {}, serving=True)
+        await opened._apply(Position("l", 8, 8), {}, {}, serving=True)
     assert issubclass(PositionMoved, Doubt)
     assert opened._applied.offset == 7
 

@@ -1,0 +1,165 @@
+"""What a usage event costs: its charges by its customer's tariff, and the one posting that takes them from the wallet.
+
+`rate_into` puts an event's charges into the chunk's columns; `settle` makes them stand and moves the money. An event
+that is charged in pieces is rated piece by piece and settled once. Until `settle` nothing of the account has changed,
+and whatever raises leaves charges behind that the chunk cuts off. This is the hot path of the whole system, and it is
+written for it.
+
+Errors: InvalidInput `no_price`, `amount_overflow`, `out_of_range`, `currency_mismatch`, and those of measuring.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rating.chunk import COUNTER_BYTES, UTF8, WIDE_BYTES, Chunk, burnt_bytes
+from rating.tariff import Tariff
+from rating.wallet import (
+    Burnt,
+    burn_first,
+    charge,
+    charge_credits,
+    check_balance,
+    check_debt,
+    check_room,
+    settle_currency,
+)
+from schemas.account import PREPAID, Account, counter_key
+from schemas.event import Event
+from schemas.ledger import BELOW_ZERO, LATE, PostingKind
+from schemas.limits import AMOUNT_MAX_NANOS
+from schemas.money import decimal_text, pack_int
+from schemas.period import month_of, month_start
+
+_MODEST: Final = AMOUNT_MAX_NANOS // 4
+_WIRE_INT: Final = 2**63
+_PLAIN_QUANTITY: Final = 2**63
+_CHARGE: Final = int(PostingKind.CHARGE)
+
+Counted = list[tuple[str, int]]
+"""Counters of the account and what they will hold."""
+
+
+def rate_into(chunk: Chunk, event: Event, account: Account, tariff: Tariff, counted: Counted) -> int:
+    """Puts an event's charges into the columns; their sum in nanos. What the account has to count is added to
+    `counted`, and read from there before the account, so that the pieces of one event follow on one another."""
+    entries = chunk.entries
+    rates, quantities, amounts = entries.charge_rate, entries.charge_quantity, entries.charge_amount
+    occurred_at = event.occurred_at
+    total = 0
+    for line in tariff.lines:
+        quantity = line.measure(event)
+        if not line.start <= occurred_at < line.end:
+            line.move(occurred_at)
+        price = line.price
+        if price is not None and line.denominator and 0 <= quantity < _PLAIN_QUANTITY:
+            # What PerEventPrice.charge does, written out, for it is nearly every charge.
+            if not quantity:
+                continue
+            amount, rest = divmod(quantity * line.numerator, line.denominator)
+            if rest and (2 * rest > line.denominator or (2 * rest == line.denominator and amount & 1)):
+                amount += 1
+            if amount > AMOUNT_MAX_NANOS:
+                amount = price.charge(quantity)  # which refuses it
+        elif price is None:
+            if not quantity:
+                continue
+            if line.priced:
+                raise line.no_price()
+            amount = 0
+        elif price.cumulative:
+            counter = counter_key(price.id, month_start(occurred_at))
+            before = dict(counted)[counter] if counted and counter in dict(counted) else account.counted(counter)
+            after = quantity if before is None else before + quantity
+            chunk.weight += COUNTER_BYTES
+            if before is None:
+                check_room(account, counter)
+                chunk.weight += UTF8 * len(counter)
+            amount = price.charge_after(before, after)
+            counted.append((counter, after))
+            if before:
+                entries.charge_before[len(rates)] = pack_int(before)
+        else:
+            amount = price.charge(quantity)
+            if not quantity and not amount:
+                continue
+        rates.append(line.rate)
+        if not -_WIRE_INT <= quantity < _WIRE_INT:
+            chunk.weight += WIDE_BYTES
+        quantities.append(quantity if -_WIRE_INT <= quantity < _WIRE_INT else pack_int(quantity))
+        amounts.append(amount)
+        total += amount
+    return total
+
+
+def settle(
+    chunk: Chunk,
+    index: int,
+    account: Account,
+    currency: str,
+    total: int,
+    counted: Counted,
+    *,
+    received_at: int,
+    event: Event,
+) -> None:
+    """Takes the charges that were put into the columns since the last settling, `total` nanos, from the account."""
+    entries = chunk.entries
+    first = chunk.charged
+    found = account.balance
+    if not (-AMOUNT_MAX_NANOS <= total <= AMOUNT_MAX_NANOS >= found - total >= -AMOUNT_MAX_NANOS):
+        check_balance(-total)
+        check_balance(found - total)
+    grants = account.grants
+    if grants and (len(grants) > 1 or total > _MODEST or grants[0].remaining > _MODEST or found < -_MODEST):
+        check_debt(account, total)  # three modest numbers do not add up to what it refuses
+    if account.currency != currency:
+        settle_currency(account, currency)
+    # From here on nothing raises.
+    if total:
+        taken, burnt = total, None
+        if account.terms.collection != PREPAID:
+            burnt = charge_credits(account, total, _by_meter(chunk, first))
+            taken = found - account.balance
+        elif not grants:
+            account.balance = found - total
+        elif (burnt := burn_first(account, total)) is None:
+            burnt = charge(account, total, _by_meter(chunk, first))
+        if taken:
+            if burnt:
+                entries.burnt[len(entries.posting_kind)] = burnt
+                chunk.weight += burnt_bytes(burnt)
+            entries.posting_kind.append(_CHARGE)
+            entries.posting_amount.append(-taken)
+            entries.posting_balance.append(account.balance)
+            entries.posting_currency.append(currency)
+            entries.postings[index] += 1
+    for counter, after in counted:
+        account.count(counter, after)
+    chunk.charged = len(entries.charge_rate)
+    entries.charges[index] += chunk.charged - first
+    _flag(chunk, index, received_at, event, total > 0 and (account.balance < 0 or found < 0))
+    if account.spans and (span := account.span_at(event.occurred_at)) is not None and span.subscription_id:
+        entries.subscription_id[index] = span.subscription_id
+
+
+def _by_meter(chunk: Chunk, first: int) -> Burnt:
+    entries = chunk.entries
+    meters = [entries.rates[rate].meter for rate in entries.charge_rate[first:]]
+    return list(zip(meters, entries.charge_amount[first:], strict=True))
+
+
+def _flag(chunk: Chunk, index: int, received_at: int, event: Event, below_zero: bool) -> None:
+    """What is worth a second look, and the upstream cost that is kept and never charged."""
+    if not chunk.month.start <= received_at < chunk.month.end:
+        chunk.month = month_of(received_at)
+    flags = 0
+    if event.occurred_at < chunk.month.start:
+        flags = LATE
+    if below_zero:
+        flags |= BELOW_ZERO
+    if flags:
+        chunk.entries.flags[index] = chunk.entries.flags.get(index, 0) | flags
+    upstream = event.data.get("cost_usd")
+    if upstream is not None:
+        chunk.entries.upstream_cost[index] = decimal_text(upstream)

@@ -1,0 +1,255 @@
+"""The columns of a chunk while it is decided: what entries have in common, and how their parts are put down.
+
+Entry i of a decision is record i of its chunk: names and times are copied in columns, once, at the end; only outcomes,
+charges, postings and documents are put down one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from rating.book import PriceBook
+from rating.claims import Claim
+from rating.decision import Command, DeadLetter, Decision, Judged, Outgoing, Received, Standing
+from rating.tariff import Tariff, Tariffs
+from rating.wallet import Burnt
+from schemas.account import Account, pack_account
+from schemas.documents import DOCUMENT_MAX_BYTES, document_key
+from schemas.errors import InvalidInput
+from schemas.event import Event
+from schemas.ledger import FINGERPRINT_BYTES, Entries, PostingKind, Rate
+from schemas.limits import DETAIL_MAX_CHARACTERS, LEDGER_CHUNK_MAX_BYTES
+from schemas.outcome import Outcome, books_identity
+from schemas.period import Period
+
+# Bytes in an encoded record, from above. The names of an entry weigh no more than in the event they were read from, but
+# for the customer's, which may stand there once and in the entry twice.
+UTF8: Final = 4
+WIDE_BYTES: Final = 40
+COUNTER_BYTES: Final = 80
+_ENTRY_BYTES: Final = 200
+_CHARGE_BYTES: Final = 24
+_POSTING_BYTES: Final = 100
+_GRANT_BYTES: Final = 64
+_DOCUMENT_BYTES: Final = 32
+
+
+def _rate_bytes(rate: Rate) -> int:
+    names = len(rate.meter) + len(rate.price_id) + len(rate.unit_amount)
+    return 40 + UTF8 * (names + sum(len(name) + len(text) + 2 for name, text in rate.dimensions))
+
+
+def burnt_bytes(burnt: Burnt) -> int:
+    if len(burnt) == 1:  # nearly always, and a generator costs more than all the rest
+        return 22 + UTF8 * len(burnt[0][0])
+    return 8 + sum(14 + UTF8 * len(credit_id) for credit_id, _ in burnt) if burnt else 0
+
+
+def _account_bytes(account: Account | None, key: str) -> int:
+    """An account's values after and their key, but for what the event itself adds to them."""
+    if account is None:
+        return 64 + 2 * UTF8 * len(key)
+    grants = account.grants
+    plain = not (account.counters or account.spans or account.allocations or account.terms.own)
+    if plain and (not grants or (len(grants) == 1 and not grants[0].scope)):
+        credit = _GRANT_BYTES + UTF8 * len(grants[0].credit_id) if grants else 0
+        return 120 + UTF8 * (2 * len(key) + len(account.plan)) + credit
+    return 16 + UTF8 * len(key) + len(pack_account(account))
+
+
+class Chunk:
+    """One run of `decide`: columns that grow, and what the events of the chunk have in common."""
+
+    def __init__(self, count: int, standing: Standing, book: PriceBook, position: int) -> None:
+        self.entries = Entries()
+        self.decision = Decision(self.entries)
+        self.accounts = standing.accounts
+        self.booked = standing.booked
+        self.documents = standing.documents
+        self.elsewhere = standing.elsewhere
+        self.book = book
+        self.position = position
+        self.entries.outcome = [int(Outcome.RATED)] * count
+        self.entries.fingerprints = [b""] * count
+        self.entries.charges = [0] * count
+        self.entries.postings = [0] * count
+        self.tariffs: dict[str, Tariffs | None] = {}
+        self._claimed: list[tuple[bytes, bytes]] = []
+        self.charged = 0
+        """Charges in the columns that stand; what a refused event left beyond is cut off."""
+        self.month = Period(0, 0)
+        self.weight = 0
+        """Bytes of the record from above, but for its charges."""
+        self.weighed_rates = 0
+
+    def has_room(self, index: int, record: Received, key: str) -> bool:
+        """Whether the record's entry still fits; the first one always does."""
+        rates = self.entries.rates
+        if len(rates) > self.weighed_rates:
+            self.weight += sum(map(_rate_bytes, rates[self.weighed_rates :]))
+            self.weighed_rates = len(rates)
+        weight = self.weight + _ENTRY_BYTES + UTF8 * len(key)
+        if record.value is not None:
+            weight += len(record.value)
+        if key not in self.decision.touched:
+            weight += _account_bytes(self.accounts.get(key), key)
+        if index and weight + _CHARGE_BYTES * self.charged > LEDGER_CHUNK_MAX_BYTES:
+            return False
+        self.weight = weight
+        return True
+
+    def dead_letter(self, index: int, refusal: InvalidInput) -> None:
+        """Remembers that the original goes to the dead letter topic; charges it was about to have are undone."""
+        entries = self.entries
+        self._cut_charges()
+        entries.outcome[index] = Outcome.DEAD_LETTER
+        entries.reason[index] = refusal.reason
+        self.decision.dead_letters.append(DeadLetter(index, refusal.reason, refusal.detail[:DETAIL_MAX_CHARACTERS]))
+
+    def _cut_charges(self) -> None:
+        entries = self.entries
+        if len(entries.charge_rate) > self.charged:
+            for column in (entries.charge_rate, entries.charge_quantity, entries.charge_amount):
+                del column[self.charged :]
+            for at in [at for at in entries.charge_before if at >= self.charged]:
+                del entries.charge_before[at]
+
+    def ignore(self, index: int, reason: str) -> None:
+        """An outcome without effect."""
+        self.entries.outcome[index] = Outcome.IGNORED
+        self.entries.reason[index] = reason
+
+    def post(
+        self, index: int, kind: PostingKind, amount: int, balance: int, currency: str, cause: str, burnt: Burnt
+    ) -> None:
+        """One wallet posting of an entry, in nanos; `cause` empty: the event itself."""
+        entries = self.entries
+        at = len(entries.posting_kind)
+        self.weight += _POSTING_BYTES + UTF8 * len(cause) + burnt_bytes(burnt)
+        if cause:
+            entries.posting_cause[at] = cause
+        if burnt:
+            entries.burnt[at] = burnt
+        entries.posting_kind.append(kind)
+        entries.posting_amount.append(amount)
+        entries.posting_balance.append(balance)
+        entries.posting_currency.append(currency)
+        entries.postings[index] += 1
+
+    def put(self, index: int, tenant: str, kind: str, document_id: str, body: bytes) -> None:
+        """A document of an entry; a second under the same name replaces the first."""
+        written = [one for one in self.entries.documents.get(index, ()) if one[:2] != (kind, document_id)]
+        written.append((kind, document_id, body))
+        if sum(len(one[2]) for one in written) > DOCUMENT_MAX_BYTES:
+            raise InvalidInput(
+                "too_large", f"the documents of one event would be larger than {DOCUMENT_MAX_BYTES} bytes"
+            )
+        self.entries.documents[index] = written
+        self.documents[document_key(tenant, kind, document_id)] = body
+        self.weight += _DOCUMENT_BYTES + UTF8 * len(document_id) + len(body)
+
+    def claim(self, identity: bytes, content: bytes) -> None:
+        """What the entry books beside its identity and its type's claims."""
+        self._claimed.append((identity, content))
+
+    def mark(self, index: int) -> Callable[[], None]:
+        """Remembers where an entry stands; the answer puts all that was added to it since away."""
+        entries, decision = self.entries, self.decision
+        postings, of_entry = len(entries.posting_kind), entries.postings[index]
+        outgoing, commands, documents = len(decision.outgoing), len(decision.commands), self.documents.copy()
+        counted = entries.charges[index]
+        charged = self.charged
+
+        def undo() -> None:
+            for column in (
+                entries.posting_kind,
+                entries.posting_amount,
+                entries.posting_balance,
+                entries.posting_currency,
+            ):
+                del column[postings:]
+            for by_posting in (entries.posting_cause, entries.burnt):
+                for at in [at for at in by_posting if at >= postings]:
+                    del by_posting[at]
+            entries.postings[index], entries.charges[index] = of_entry, counted
+            self.charged = charged
+            self._cut_charges()
+            del decision.outgoing[outgoing:], decision.commands[commands:]
+            self.documents.clear()
+            self.documents.update(documents)
+            for by_entry in (entries.documents, entries.hold_ends, entries.subscription_id, entries.flags):
+                by_entry.pop(index, None)
+            self._claimed = []
+
+        return undo
+
+    def emit(self, outgoing: Outgoing) -> None:
+        """An event of ours, in the chunk's transaction."""
+        self.decision.outgoing.append(outgoing)
+
+    def send(self, command: Command) -> None:
+        """A command to another customer, in the chunk's transaction."""
+        self.decision.commands.append(command)
+
+    def end_hold(self, index: int, hold_id: str, state: str, charged: int) -> None:
+        """A hold that ends with the entry."""
+        self.entries.hold_ends.setdefault(index, []).append((hold_id, state, charged))
+        self.weight += 32 + UTF8 * len(hold_id)
+
+    def book_identity(self, index: int, event: Event, made: Sequence[Claim]) -> None:
+        """Makes the event's identity and claims known, for the rest of the chunk and for ever."""
+        entries = self.entries
+        if index in entries.reason and not books_identity(entries.outcome[index], entries.reason[index]):
+            return
+        claimed_by_effect, self._claimed = self._claimed, []
+        identity, content = event.identity, event.content
+        self.booked[identity] = content
+        self.decision.identities.append(identity)
+        self.decision.contents.append(content)
+        fingerprint = identity + content
+        for claimed, told in (*((claim.identity, claim.content) for claim in made), *claimed_by_effect):
+            self.booked[claimed] = told
+            self.decision.identities.append(claimed)
+            self.decision.contents.append(told)
+            fingerprint += claimed + told
+            self.weight += FINGERPRINT_BYTES
+        entries.fingerprints[index] = fingerprint
+
+    def tariff(self, event: Event, account: Account) -> Tariff | None:
+        """What measures and prices the event; None if nothing measures it."""
+        tenant = event.tenant
+        try:
+            tariffs = self.tariffs[tenant]
+        except KeyError:
+            catalogue = self.book.catalogue(tenant, self.position)
+            tariffs = self.tariffs[tenant] = Tariffs(catalogue, self.entries.rates) if catalogue is not None else None
+        return (
+            tariffs.of(event, account.plan_at(event.occurred_at) if account.spans else account.plan)
+            if tariffs is not None
+            else None
+        )
+
+    def finish(self, received: Sequence[Received], judged: Sequence[Judged]) -> Decision:
+        """Copies what is the same for every outcome."""
+        entries = self.entries
+        count = len(received)
+        for column in (entries.outcome, entries.fingerprints, entries.charges, entries.postings):
+            del column[count:]
+        entries.input = [record.input for record in received]
+        entries.offset = [record.offset for record in received]
+        entries.received_at = [record.received_at for record in received]
+        entries.tenant = [event.tenant for event in judged]
+        entries.customer = [event.customer for event in judged]
+        entries.source = [event.source for event in judged]
+        entries.event_id = [event.id for event in judged]
+        entries.event_type = [event.type for event in judged]
+        entries.occurred_at = [event.occurred_at for event in judged]
+        entries.user_id = [event.user_id or "" for event in judged]
+        entries.session_id = [event.session_id or "" for event in judged]
+        entries.device_id = {i: event.device_id for i, event in enumerate(judged) if event.device_id is not None}
+        entries.allocation_id = {
+            i: event.allocation_id for i, event in enumerate(judged) if event.allocation_id is not None
+        }
+        entries.hold_id = {i: event.hold_id for i, event in enumerate(judged) if event.hold_id is not None}
+        return self.decision

@@ -1,0 +1,128 @@
+"""One event's turn at its customer's account: what an effect may look at, and what it may do.
+
+An effect is a function of a Turn. It checks first and changes then: what it raises means that nothing changed.
+
+    InvalidInput  the event is a dead letter
+    Refused       a command that the account does not allow: `ignored` (`refused`), its identity is not used up
+    NoEffect      it changes nothing: `ignored` (`no_effect`)
+
+Time is the event's own, or when Kafka received it: there is no clock here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rating.book import CompiledCatalogue
+from rating.charging import Counted, rate_into, settle
+from rating.chunk import Chunk
+from rating.decision import Command, Outgoing
+from rating.wallet import Burnt
+from schemas.account import Account
+from schemas.documents import CUSTOMER, decode_body, document_key, encode_body
+from schemas.errors import InvalidInput
+from schemas.event import Event
+from schemas.ledger import PostingKind
+
+
+class Refused(Exception):
+    """The account does not allow a command. `reason` is a word for programs, `detail` a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class NoEffect(Exception):
+    """The event changes nothing."""
+
+
+class Turn:
+    """What stands when an event's turn comes, and the ways to change it."""
+
+    def __init__(self, chunk: Chunk, index: int, event: Event, received_at: int, account: Account) -> None:
+        self._chunk = chunk
+        self._index = index
+        self.event = event
+        self.received_at = received_at
+        """When Kafka received it, microseconds."""
+        self.account = account
+        self.result: dict[str, Any] = {}
+        """What the sender of a command is told; plain values."""
+
+    @property
+    def booked(self) -> Mapping[bytes, bytes]:
+        """Of the identities and claims that the event names, those that are booked, with their contents."""
+        return self._chunk.booked
+
+    @property
+    def catalogue(self) -> CompiledCatalogue | None:
+        """The tenant's catalogue; None before its first version."""
+        return self._chunk.book.catalogue(self.event.tenant, self._chunk.position)
+
+    def document(self, kind: str, document_id: str) -> dict[str, Any] | None:
+        """A fresh copy of a document that the event names. InvalidInput `conflict` for another customer's."""
+        body = self._chunk.documents.get(document_key(self.event.tenant, kind, document_id))
+        if body is None:
+            return None
+        found = decode_body(body)
+        if found["customer"] != self.event.customer:
+            raise InvalidInput("conflict", f"the {kind} {document_id!r} is another customer's")
+        return found
+
+    def put(self, kind: str, document_id: str, body: Mapping[str, Any]) -> None:
+        """Writes a document whole. Its `customer` is filled in."""
+        encoded = encode_body({**body, CUSTOMER: self.event.customer})
+        self._chunk.put(self._index, self.event.tenant, kind, document_id, encoded)
+
+    def post(self, kind: PostingKind, amount: int, cause: str = "", burnt: Burnt | None = None) -> str:
+        """Writes down a movement of the wallet, `amount` nanos into it, that the account's balance contains already;
+        the place of the posting in its entry, from 0."""
+        account = self.account
+        place = self._chunk.entries.postings[self._index]
+        self._chunk.post(self._index, kind, amount, account.balance, account.currency, cause, burnt or [])
+        return str(place)
+
+    def emit(self, event_type: str, data: Mapping[str, Any]) -> None:
+        """An event of ours on `billing.events`, in the same transaction."""
+        self._chunk.emit(Outgoing(self._index, event_type, dict(data)))
+
+    def command(self, customer: str, event_type: str, command_id: str, data: Mapping[str, Any]) -> None:
+        """A command to another customer of the tenant (or to this one, decided later), in the same transaction."""
+        self._chunk.send(Command(self._index, customer, event_type, command_id, dict(data)))
+
+    def end_hold(self, hold_id: str, state: str, charged: int = 0) -> None:
+        """Ends a hold: `settled`, `released` or `expired`; without effect if it has ended."""
+        self._chunk.end_hold(self._index, hold_id, state, charged)
+
+    def claim(self, identity: bytes, content: bytes) -> None:
+        """Books what may happen once, beside the event's own identity."""
+        self._chunk.claim(identity, content)
+
+    def charge(self, *pieces: Event) -> int:
+        """Charges usage events (the event itself, or made after it) as one: each piece at its own time's price, the
+        sum in one posting; the sum in nanos. InvalidInput `no_meter` where nothing measures a piece."""
+        chunk, account = self._chunk, self.account
+        counted: Counted = []
+        total = 0
+        currency = ""
+        for piece in pieces:
+            tariff = chunk.tariff(piece, account)
+            if tariff is None:
+                raise InvalidInput("no_meter", f"no meter of the catalogue measures {piece.type} events", "/type")
+            currency = tariff.currency
+            total += rate_into(chunk, piece, account, tariff, counted)
+        if pieces:
+            settle(
+                chunk, self._index, account, currency, total, counted, received_at=self.received_at, event=self.event
+            )
+        return total
+
+
+Effect = Callable[[Turn], None]
+"""What an event does. See the module for what it may raise."""
+
+Naming = Callable[[Event], list[tuple[str, str]]]
+"""Kind and id of the documents that an event's effect looks at; read before it is decided."""
