@@ -33,11 +33,13 @@ def create_app(parts: Parts) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         keeping_up = asyncio.create_task(parts.keep_up(), name="catalogue")
         keeping_up.add_done_callback(application.catalogue_followed)
+        watching = asyncio.create_task(application.watch(), name="watch")
         try:
             yield
         finally:
-            keeping_up.cancel()
-            await asyncio.gather(keeping_up, return_exceptions=True)  # how it ended is logged already
+            for task in (keeping_up, watching):
+                task.cancel()
+            await asyncio.gather(keeping_up, watching, return_exceptions=True)  # how it ended is logged already
             await parts.publisher.close()
             await parts.rows.close()
             await parts.accounts.close()

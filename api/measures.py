@@ -44,6 +44,10 @@ class Measures:
         self._reports = metrics.REPORTS.on(self.registry)
         self._report_seconds = metrics.REPORT_SECONDS.on(self.registry)
         self._report_errors = metrics.REPORT_ERRORS.on(self.registry)
+        self._dependency_ready = metrics.DEPENDENCY_READY.on(self.registry)
+        self._unserved = metrics.UNSERVED.on(self.registry)
+        self._lag_events = metrics.LAG_EVENTS.on(self.registry)
+        self._lag_seconds = metrics.LAG_SECONDS.on(self.registry)
         for status in ("success", "failed"):
             self._reports.labels(status)  # 0 from the start, so that the first failure is a rate
         for reason in ("invalid", "unavailable"):
@@ -76,6 +80,19 @@ class Measures:
             self._reports.labels("failed").inc(report.refused)
             self._report_errors.labels("invalid").inc(report.refused)
             self._report_seconds.observe(time.perf_counter() - begun)
+
+    def dependency(self, name: str, *, ready: bool) -> None:
+        """Whether a dependency answers as it must."""
+        self._dependency_ready.labels(name).set(ready)
+
+    def unserved(self, partitions: int) -> None:
+        """How many partitions no worker serves."""
+        self._unserved.set(partitions)
+
+    def lag(self, topic: str, partition: int, events: int, seconds: float) -> None:
+        """How far a partition's decisions are behind."""
+        self._lag_events.labels(topic, str(partition)).set(events)
+        self._lag_seconds.labels(topic, str(partition)).set(seconds)
 
     def begin(self) -> None:
         """A request came."""

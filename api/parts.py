@@ -15,6 +15,7 @@ from api.measures import Measures
 from api.readiness import Kafka, Readiness
 from api.rows import Rows
 from api.tokens import TokenReader
+from api.watching import Lags, Watch
 from ingest.accept import Record
 from rating.book import PriceBook
 from schemas.catalog import Catalog
@@ -50,6 +51,8 @@ class Parts:
     """Microseconds."""
     now: Callable[[], int]
     """Microseconds since the epoch."""
+    lags: Lags | None = None
+    """Asked from time to time; None: nobody watches."""
     admission_on_error: str = "deny"
     """`deny` or `allow`: what an admission check answers where it cannot know."""
 
@@ -63,6 +66,13 @@ class Application:
         self._catalogue_is_followed = True
         self.balances = Balances(parts.accounts, parts.kafka.partitions)
         self.readiness = Readiness(parts.kafka, parts.rows, parts.accounts, self._has_catalogue, parts.now)
+
+    async def watch(self) -> None:
+        """Measures dependencies and lag until it is cancelled."""
+        parts = self.parts
+        if parts.lags is not None:
+            watch = Watch(self.measures, self.readiness, parts.kafka, parts.accounts, parts.lags, parts.now)
+            await watch.run()
 
     def catalogue_followed(self, ended: asyncio.Future[None]) -> None:
         """The reading of catalogue versions ended. By itself it does so only where a version cannot be understood."""

@@ -30,6 +30,7 @@ from schemas.period import MICROSECOND
 from schemas.settings import Settings
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
+from streams.lag import LagWatch
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
         max_future=settings.max_future // MICROSECOND,
         now=lambda: time.time_ns() // 1_000,
+        lags=LagWatch(kafka),
         admission_on_error=settings.admission_on_error,
     )
 

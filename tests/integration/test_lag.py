@@ -1,0 +1,67 @@
+"""How far behind the inputs are, asked of a real Kafka."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from aiokafka import AIOKafkaProducer
+
+from schemas.settings import Settings
+from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
+from streams.lag import Lag, LagWatch
+from streams.ledger import committed_consumer
+
+
+def now() -> int:
+    return time.time_ns() // 1_000
+
+
+async def ends(bootstrap: str, topic: str, partition: int) -> int:
+    from aiokafka import TopicPartition
+
+    async with committed_consumer(bootstrap) as consumer:
+        place = TopicPartition(topic, partition)
+        consumer.assign([place])
+        return int((await consumer.end_offsets([place]))[place])
+
+
+async def test_lag_counts_events_and_the_age_of_the_oldest(kafka: Settings) -> None:
+    """Nothing waits, three wait, one waits: at each the events, and seconds since Kafka received the first of them."""
+    bootstrap = str(kafka.kafka_bootstrap)
+    start = await ends(bootstrap, USAGE_EVENTS, 0)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    watch = LagWatch(bootstrap)
+    try:
+        place = (USAGE_EVENTS, 0)
+        assert await watch.measure({place: start}, now()) == [Lag(USAGE_EVENTS, 0, 0, 0.0)]
+        sent = [await producer.send_and_wait(USAGE_EVENTS, b"{}", b"k", partition=0) for _ in range(3)]
+        (three,) = await watch.measure({place: start}, sent[0].timestamp * 1_000 + 5_000_000)
+        assert (three.events, three.seconds) == (3, 5.0)
+        (one,) = await watch.measure({place: start + 2}, sent[2].timestamp * 1_000 + 7_000_000)
+        assert (one.events, one.seconds) == (1, 7.0)
+        assert (await watch.measure({place: start + 3}, now()))[0].events == 0
+    finally:
+        await watch.close()
+        await producer.stop()
+
+
+async def test_markers_of_transactions_are_no_lag(kafka: Settings) -> None:
+    """A partition that ends in a marker has nothing that waits to be decided."""
+    bootstrap = str(kafka.kafka_bootstrap)
+    start = await ends(bootstrap, ACCOUNT_EVENTS, 1)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=uuid.uuid4().hex)
+    await producer.start()
+    watch = LagWatch(bootstrap)
+    try:
+        async with producer.transaction():
+            await producer.send_and_wait(ACCOUNT_EVENTS, b"{}", b"k", partition=1)
+        assert await ends(bootstrap, ACCOUNT_EVENTS, 1) == start + 2
+        place = (ACCOUNT_EVENTS, 1)
+        assert (await watch.measure({place: start}, now()))[0].events == 2
+        (at_marker,) = await watch.measure({place: start + 1}, now())
+        assert (at_marker.events, at_marker.seconds) == (0, 0.0)
+    finally:
+        await watch.close()
+        await producer.stop()
