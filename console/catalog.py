@@ -13,7 +13,7 @@ import orjson
 
 from backing.launch import attach
 from rating.book import PriceBook
-from rating.estimate import Estimate
+from rating.model import exact_text
 from rating.rate import compile_price
 from schemas.catalog import Catalog, CatalogVersion, parse
 from schemas.catalog_difference import differences
@@ -140,8 +140,7 @@ def _counted(read: Catalog) -> str:
 
 
 def _sample(price: Any) -> dict[str, str]:
-    arithmetic = compile_price(price).arithmetic
-    amount = Estimate(arithmetic.closing().exact(SAMPLE_UNITS * NANOS), ()).document()["amount"]
+    amount = exact_text(compile_price(price).closed([SAMPLE_UNITS * NANOS]).amount / NANOS)
     match = ", ".join(f"{name}={value}" for name, value in price.match.items())
     return {"price": price.id, "meter": price.meter, "match": match, "model": price.model, "amount": amount}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rating.rate import PeriodPrice, Price, compile_price
+from rating.rate import PerEventPrice, PeriodPrice, Price, compile_price
 from schemas.catalog import price_from_document
 from schemas.errors import InvalidInput
 from schemas.limits import AMOUNT_MAX_NANOS
@@ -150,9 +150,10 @@ def test_graduated_and_volume_equal_a_walk_unit_by_unit(
 def test_a_walk_sums_exactly_to_the_total_it_explains(fields: dict[str, Any], before: int, more: int) -> None:
     """No step is missing, none is told twice; between two quantities as well."""
     price = compiled(fields)
+    assert isinstance(price, PerEventPrice | PeriodPrice)
     total = price.arithmetic.running()
     assert sum(step.amount for step in price.arithmetic.steps(before)) == total.exact(before)
-    walk = price.walk(before, before + more)
+    walk = price.arithmetic.walk(before, before + more)
     assert sum(step.amount for step in walk) == total.exact(before + more) - total.exact(before)
     closing = price.arithmetic.steps(before, closing=True)
     assert sum(step.amount for step in closing) == price.arithmetic.closing().exact(before)
