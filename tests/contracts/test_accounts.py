@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from schemas.documents import OPERATION, OPERATION_KEPT_MS, ORDER, PAYMENT, document_key
 from schemas.errors import Unavailable
 from streams.accounts.port import Accounts, Position, PositionMoved
 from streams.accounts.redis import PART_MAX_ACCOUNTS, RedisAccounts
@@ -26,6 +27,7 @@ class Store:
     accounts: Accounts
     partition: int
     flush: Callable[[], Awaitable[None]]
+    url: str = ""
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -50,7 +52,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
             await redis.delete(*keys)
 
     try:
-        yield Store(accounts, partition, flush)
+        yield Store(accounts, partition, flush, url)
     finally:
         await flush()
         await accounts.close()
@@ -268,3 +270,34 @@ async def test_a_redis_that_stops_answering_is_unavailable_in_time() -> None:
         await accounts.close()
         open_until_end.set()
         server.close()
+
+
+async def test_documents_are_written_and_read_by_the_accounts_position(store: Store) -> None:
+    """They move with the accounts, are read as of a position only, and are found without knowing their partition."""
+    accounts, partition = store.accounts, store.partition
+    order, payment = document_key("t", ORDER, "o"), document_key("t", PAYMENT, "p")
+    await accounts.apply(partition, 0, at(1), {"a": b"1"}, True, {order: b"{}", payment: b"[]"})
+    await accounts.apply(partition, 1, at(2), {}, True, {order: b"new"})
+    assert await accounts.read_documents(partition, at(2), [payment, "none", order]) == [b"[]", None, b"new"]
+    with pytest.raises(PositionMoved):
+        await accounts.read_documents(partition, at(1), [order])
+    with pytest.raises(PositionMoved):
+        await accounts.apply(partition, 1, at(3), {}, True, {order: b"zombie"})
+    assert await accounts.documents(partition + 1, [order, "none"]) == [b"new", None]
+    assert await accounts.read(partition, at(2), ["a"]) == [b"1"]
+
+
+async def test_what_became_of_a_command_is_kept_for_a_day(store: Store) -> None:
+    """An operation goes by itself; what stands beside it stays."""
+    operation, order = document_key("t", OPERATION, "x"), document_key("t", ORDER, "o")
+    await store.accounts.apply(store.partition, 0, at(1), {"a": b"1"}, True, {operation: b"{}", order: b"{}"})
+    assert await store.accounts.documents(store.partition + 1, [operation, order]) == [b"{}", b"{}"]
+    if not isinstance(store.accounts, RedisAccounts):
+        return
+    redis = Redis.from_url(store.url)
+    try:
+        kept = [await redis.pttl(f"{{{store.partition}}}:d:{key}") for key in (operation, order)]
+    finally:
+        await redis.aclose()
+    assert 0 < kept[0] <= OPERATION_KEPT_MS
+    assert kept[1] == -1
