@@ -197,7 +197,9 @@ class DeadLetter(BaseModel):
     detail: str
     size: Annotated[int, Field(description="Bytes of the original")]
     received_at: Time
-    retried_at: Time | None
+    retried_at: Annotated[Time | None, Field(description="When its original was sent again")]
+    dropped_at: Annotated[Time | None, Field(description="When it was given up")]
+    note: Annotated[str | None, Field(description="Why it was given up")]
 
 
 class DeadLetterPage(BaseModel):
@@ -212,6 +214,15 @@ class DeadLetterAnswer(DeadLetter):
 
     original: str | None
     original_base64: str
+
+
+class DeadLetterResolved(BaseModel):
+    """How a dead letter ended, once, whoever asks how often."""
+
+    id: str
+    resolution: Annotated[str, Field(description="retried or dropped")]
+    resolved_at: Time
+    now: Annotated[bool, Field(description="By this request; else it had ended so before, and nothing was done")]
 
 
 class CatalogApplied(BaseModel):

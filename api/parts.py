@@ -19,6 +19,7 @@ from api.watching import Lags, Watch
 from ingest.accept import Record
 from rating.book import PriceBook
 from schemas.catalog import Catalog
+from streams.resolving import Place, Resolved
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,16 @@ class Publisher(Protocol):
 
     async def close(self) -> None:
         """Gives connections back."""
+
+
+class Letters(Protocol):
+    """Ends dead letters, each once. Errors: Unavailable, Doubt."""
+
+    async def retry(self, places: Sequence[Place]) -> list[Resolved]:
+        """Sends originals again; how each ended, by this call or an earlier one."""
+
+    async def drop(self, places: Sequence[Place], note: str) -> list[Resolved]:
+        """Gives letters up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,7 @@ class Parts:
     """Keeps the book up to date until it is cancelled."""
     apply_catalogue: Callable[[Catalog, str, int], Awaitable[int]]
     """Catalogue, tenant, now: the version it became. Errors: Unavailable, Doubt."""
+    letters: Letters
     max_future: int
     """Microseconds."""
     now: Callable[[], int]

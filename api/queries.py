@@ -187,9 +187,13 @@ def user_known(tenant: str, user: str) -> Query:
 _USER: Final = "(user_id = {user:String} OR (user_id = '' AND customer = {user:String}))"
 
 
-def dead_letters(tenant: str, reason: str | None, customer: str | None, span: Span, page: Page) -> Query:
-    """Dead letters without their originals, by the time Kafka received them."""
+def dead_letters(
+    tenant: str | None, reason: str | None, customer: str | None, span: Span, page: Page, *, unresolved: bool = False
+) -> Query:
+    """Dead letters without their originals, by the time Kafka received them. For operators also of all tenants."""
     asked = _Asked("tenant", tenant)
+    if unresolved:
+        asked.add("retried_at IS NULL AND dropped_at IS NULL")
     asked.equal("reason", reason)
     asked.equal("customer", customer)
     asked.within("received_at", _narrowed(span, page))
@@ -203,19 +207,23 @@ def dead_letters(tenant: str, reason: str | None, customer: str | None, span: Sp
     )
 
 
-def dead_letter(tenant: str, topic: str, partition: int, offset: int) -> Query:
+def dead_letter(tenant: str | None, topic: str, partition: int, offset: int) -> Query:
     """One dead letter with its original, by the place of its record."""
-    return Query(
-        f"SELECT{_DEAD_LETTER_COLUMNS},\n    base64Encode(original)\nFROM tollgate.dead_letters\n"
-        "WHERE tenant = {tenant:String} AND toString(topic) = {topic:String} AND partition = {partition:UInt32}"
-        " AND offset = {offset:Int64}\nLIMIT 1",
-        {"tenant": tenant, "topic": topic, "partition": partition, "offset": offset},
+    asked = _Asked("tenant", tenant)
+    asked.add(
+        "toString(topic) = {topic:String} AND partition = {partition:UInt32} AND offset = {offset:Int64}",
+        topic=topic,
+        partition=partition,
+        offset=offset,
+    )
+    return asked.whole(
+        f"SELECT{_DEAD_LETTER_COLUMNS},\n    base64Encode(original)\nFROM tollgate.dead_letters", "LIMIT 1"
     )
 
 
 _DEAD_LETTER_COLUMNS: Final = """
     toUnixTimestamp64Micro(received_at), toString(topic), partition, offset, customer, source, event_id, event_type,
-    reason, detail, length(original), toUnixTimestamp64Micro(retried_at)"""
+    reason, detail, length(original), toUnixTimestamp64Micro(retried_at), toUnixTimestamp64Micro(dropped_at), note"""
 
 _KINDS: Final = {int: "Int64", str: "String"}
 
@@ -223,7 +231,7 @@ _KINDS: Final = {int: "Int64", str: "String"}
 class _Asked:
     """Conditions of a query and their parameters."""
 
-    def __init__(self, column: str, value: str) -> None:
+    def __init__(self, column: str, value: str | None) -> None:
         self._conditions: list[str] = []
         self._parameters: dict[str, Value] = {}
         self.equal(column, value)
@@ -262,7 +270,7 @@ class _Asked:
         return Query(f"{select}\nWHERE {self._where()}\n{rest}\nLIMIT {{limit:UInt32}}", parameters)
 
     def _where(self) -> str:
-        return "\n  AND ".join(self._conditions)
+        return "\n  AND ".join(self._conditions) or "true"
 
 
 def _narrowed(span: Span, page: Page) -> Span:

@@ -31,6 +31,8 @@ from schemas.settings import Settings
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
 from streams.lag import LagWatch
+from streams.letter_rows import ClickHouseLetters
+from streams.resolving import Resolver
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +79,16 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         book=book,
         keep_up=lambda: catalogue.keep_up(kafka, book, asyncio.Event()),
         apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
+        letters=Resolver(kafka, ClickHouseLetters(clickhouse), _now),
         max_future=settings.max_future // MICROSECOND,
-        now=lambda: time.time_ns() // 1_000,
+        now=_now,
         lags=LagWatch(kafka),
         admission_on_error=settings.admission_on_error,
     )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000
 
 
 async def _serve(settings: Settings, kafka: str, redis: str, clickhouse: str, started: Callable[[str], None]) -> int:

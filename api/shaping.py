@@ -122,7 +122,7 @@ def usage_sum(row: Sequence[Any], group_by: Sequence[str], *, windowed: bool) ->
 def dead_letter_fields(row: Sequence[Any]) -> dict[str, Any]:
     """The fields of a DeadLetter from a row of `queries.dead_letters`."""
     (received_at, topic, partition, offset, customer, source, event_id, event_type, reason, detail, size,
-     retried_at) = row  # fmt: skip
+     retried_at, dropped_at, note) = row  # fmt: skip
     return {
         "id": f"{topic}-{partition}-{offset}",
         "topic": topic,
@@ -136,7 +136,9 @@ def dead_letter_fields(row: Sequence[Any]) -> dict[str, Any]:
         "detail": detail,
         "size": int(size),
         "received_at": time(received_at),
-        "retried_at": time(retried_at) if retried_at is not None and int(retried_at) > 0 else None,
+        "retried_at": time(retried_at) if retried_at is not None else None,
+        "dropped_at": time(dropped_at) if dropped_at is not None else None,
+        "note": note or None,
     }
 
 

@@ -37,6 +37,7 @@ from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS
 from streams import ledger
 from streams.accounts.redis import RedisAccounts
+from streams.dead_letters import RESOLUTION
 from streams.ledger import Tail, committed_consumer, partition_count
 
 CATCH_UP_SECONDS: Final = 15.0
@@ -287,8 +288,13 @@ async def _dead_letter_records(bootstrap: str, partition: int, until_seq: int) -
             begin = (await consumer.beginning_offsets([place]))[place]
             end = (await consumer.end_offsets([place]))[place]
             async for record in _records(consumer, place, begin, end):
-                count += _seq_of(record) < until_seq
+                count += not _is_resolution(record) and _seq_of(record) < until_seq
     return count
+
+
+def _is_resolution(record: Any) -> bool:
+    """Whether it says how another dead letter ended."""
+    return any(name == RESOLUTION for name, _ in record.headers)
 
 
 def _seq_of(letter: Any) -> int:

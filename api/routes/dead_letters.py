@@ -1,28 +1,45 @@
-"""Input records that could not be taken."""
+"""Input records that could not be taken: what they were, and how they end."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+import msgspec
+from fastapi import APIRouter, Request
 
 from api import queries
-from api.answers import DeadLetter, DeadLetterAnswer, DeadLetterPage
+from api.answers import DeadLetter, DeadLetterAnswer, DeadLetterPage, DeadLetterResolved
 from api.auth import needs
+from api.bodies import JSON, described_body, json_judged, read_body
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Id, Limit, To, page_of, span_of
-from api.parts import Tollgate
-from api.problems import not_found
+from api.parts import Application, Tollgate
+from api.problems import BODY_RESPONSES, not_found
 from api.shaping import dead_letter_fields
 from api.tokens import Token
+from schemas.canonical import parse
+from schemas.limits import DETAIL_MAX_CHARACTERS
+from schemas.period import format_time
+from schemas.shape import read
 from schemas.topics import INPUTS
+from streams.resolving import Place, Resolved
 
 router = APIRouter(tags=["dead letters"])
 
 Administrator = Annotated[Token, needs("admin")]
 
+
+class _Drop(msgspec.Struct):
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=DETAIL_MAX_CHARACTERS)]
+
+
+_DROP: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["reason"],
+    "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": DETAIL_MAX_CHARACTERS}},
+}
 _ID: Final = re.compile(rf"({'|'.join(re.escape(topic) for topic in INPUTS)})-(\d{{1,9}})-(\d{{1,18}})", re.ASCII)
 
 
@@ -51,13 +68,51 @@ async def list_dead_letters(
 @router.get("/v1/dead-letters/{id:segment}")
 async def get_dead_letter(dead_letter: Id, tollgate: Tollgate, token: Administrator) -> DeadLetterAnswer:
     """One dead letter with its original."""
-    match = _ID.fullmatch(dead_letter)
-    query = queries.dead_letter(token.tenant, match[1], int(match[2]), int(match[3])) if match is not None else None
-    rows = await tollgate.parts.rows.fetch(query) if query is not None else []
-    if not rows:
-        raise not_found("dead letter with this id")
-    *fields, encoded = rows[0]
+    _, (*fields, encoded) = await _found(tollgate, token, dead_letter)
     return DeadLetterAnswer(**dead_letter_fields(fields), original=_text(encoded), original_base64=encoded)
+
+
+@router.post("/v1/dead-letters/{id:segment}/retry")
+async def retry_dead_letter(dead_letter: Id, tollgate: Tollgate, token: Administrator) -> DeadLetterResolved:
+    """Sends the original to its own topic again. Once: asked again, it says when that was."""
+    place, _ = await _found(tollgate, token, dead_letter)
+    return _resolved(await tollgate.parts.letters.retry([place]))
+
+
+@router.post("/v1/dead-letters/{id:segment}/drop", responses=BODY_RESPONSES, openapi_extra=described_body(_DROP, JSON))
+async def drop_dead_letter(
+    dead_letter: Id, request: Request, tollgate: Tollgate, token: Administrator
+) -> DeadLetterResolved:
+    """Gives a dead letter up, for a reason that is kept; its original stays."""
+    place, _ = await _found(tollgate, token, dead_letter)
+    _, body = await read_body(request, JSON)
+    with json_judged(body):
+        reason = read(parse(body), _Drop, "").reason
+    return _resolved(await tollgate.parts.letters.drop([place], reason))
+
+
+async def _found(tollgate: Application, token: Token, dead_letter: str) -> tuple[Place, list[Any]]:
+    """The place and the row of one of the tenant's letters; 404 for any other."""
+    place = place_of(dead_letter)
+    rows = await tollgate.parts.rows.fetch(queries.dead_letter(token.tenant, *place)) if place is not None else []
+    if place is None or not rows:
+        raise not_found("dead letter with this id")
+    return place, rows[0]
+
+
+def place_of(dead_letter: str) -> Place | None:
+    """The place that a dead letter's id names; None for what is no such id."""
+    match = _ID.fullmatch(dead_letter)
+    return Place(match[1], int(match[2]), int(match[3])) if match is not None else None
+
+
+def _resolved(resolved: list[Resolved]) -> DeadLetterResolved:
+    if not resolved:
+        raise not_found("dead letter with this id")
+    (one,) = resolved
+    return DeadLetterResolved(
+        id=one.place.id, resolution=one.resolution, resolved_at=format_time(one.resolved_at), now=one.now
+    )
 
 
 def _text(encoded: str) -> str | None:

@@ -9,6 +9,7 @@ from api.queries import Query
 from ingest.accept import Record
 from schemas.errors import Unavailable
 from streams.accounts.port import Position, Standing
+from streams.resolving import Place, Resolved
 
 
 class FakePublisher:
@@ -71,6 +72,28 @@ class FakeRows:
 
     async def close(self) -> None:
         pass
+
+
+class FakeLetters:
+    """Dead letters end as they are told to, once."""
+
+    def __init__(self) -> None:
+        self.ended: dict[Place, Resolved] = {}
+        self.notes: list[str] = []
+
+    async def retry(self, places: Sequence[Place]) -> list[Resolved]:
+        return [self._end(place, "retried") for place in places]
+
+    async def drop(self, places: Sequence[Place], note: str) -> list[Resolved]:
+        self.notes.append(note)
+        return [self._end(place, "dropped") for place in places]
+
+    def _end(self, place: Place, resolution: str) -> Resolved:
+        earlier = self.ended.get(place)
+        if earlier is not None:
+            return earlier._replace(now=False)
+        self.ended[place] = Resolved(place, resolution, 1_800_000_000_000_000, True)
+        return self.ended[place]
 
 
 class FakeKafka:

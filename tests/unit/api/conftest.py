@@ -15,7 +15,7 @@ from api.parts import Parts
 from api.tokens import TokenFile, TokenReader
 from rating.book import PriceBook
 from schemas.catalog import Catalog, CatalogVersion, parse
-from tests.fakes.api import FakeAccounts, FakeKafka, FakePublisher, FakeRows
+from tests.fakes.api import FakeAccounts, FakeKafka, FakeLetters, FakePublisher, FakeRows
 
 NOW = 1_800_000_000_000_000
 
@@ -37,6 +37,7 @@ class World:
     accounts: FakeAccounts = field(default_factory=FakeAccounts)
     rows: FakeRows = field(default_factory=FakeRows)
     kafka: FakeKafka = field(default_factory=FakeKafka)
+    letters: FakeLetters = field(default_factory=FakeLetters)
     book: PriceBook = field(default_factory=PriceBook)
     app: Any = None
     client: httpx.AsyncClient = None  # type: ignore[assignment]
@@ -72,6 +73,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             accounts=world.accounts,
             rows=world.rows,
             kafka=world.kafka,
+            letters=world.letters,
             book=world.book,
             keep_up=_never,
             apply_catalogue=world.apply,
