@@ -117,7 +117,7 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
         _unmeasured(chunk, index, event)
     else:
         if account.grants:
-            _expire(chunk, index, key, account, record.received_at)
+            _expire(chunk, index, key, account, account.clock or record.received_at)
         counted: Counted = []
         total = rate_into(chunk, event, account, tariff, counted)
         settle(chunk, index, account, tariff.currency, total, counted, received_at=record.received_at, event=event)
@@ -130,7 +130,7 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
 def _act(chunk: Chunk, index: int, record: Received, event: Event, key: str, effect: Effect) -> None:
     """An effect at its account. What it raises leaves everything as it was, but what expired before."""
     account = chunk.accounts[key]
-    _expire(chunk, index, key, account, record.received_at)
+    _expire(chunk, index, key, account, account.clock or record.received_at)
     before, undo = pack_account(account), chunk.mark(index)
     turn = Turn(chunk, index, event, record.received_at, account)
     told: dict[str, Any] = {"status": "done"}

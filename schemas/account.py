@@ -112,6 +112,8 @@ class Account(msgspec.Struct, array_like=True):
     topped_up_at: int = 0
     """When payment was last asked for by itself."""
     allocations: dict[str, Allocation] = {}
+    clock: int = 0
+    """The time on the test clock that it lives on; 0: real time."""
 
     def span_at(self, instant: int) -> PlanSpan | None:
         """The plan of a time; None before the first and without any."""
