@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from schemas.documents import ORDER, PAYMENT
 from schemas.ledger import ACCOUNT, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, PostingKind, Rate, RecordKind, genesis
 from schemas.outcome import Outcome
 
@@ -177,6 +178,10 @@ class LedgerWriter:
             entries.fingerprints[-1] *= 2
             entries.posting_cause[len(entries.posting_kind)] = f"credit-{index}"
             self._posting(entries, index, PostingKind.GRANT, self._random.choice(AMOUNTS[3:7]))
+            entries.documents[index] = [
+                (kind, f"{self.partition}/{entries.customer[index]}", f'{{"größe": {self._random.random()}}}'.encode())
+                for kind in (ORDER, PAYMENT)[: 1 + index % 2]
+            ]
         elif choice == 4:
             self._device(entries, index)
         else:
@@ -188,6 +193,7 @@ class LedgerWriter:
         entries.allocation_id[index] = f"allocation-{index}"
         entries.hold_id[index] = "hold-1"
         entries.flags[index] = 5
+        entries.subscription_id[index] = f"subscription-{index}"
         for at, kind in enumerate((PostingKind.EXPIRY, PostingKind.CHARGE)):
             entries.burnt[len(entries.posting_kind)] = [(f"credit-{at}", 7), ("credit-long-" + "x" * 150, 8)][: at + 1]
             self._posting(entries, index, kind, -7 if at == 0 else -15)

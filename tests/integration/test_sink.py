@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from backing import launch, state
 from backing.service import silent
 from schemas.clickhouse import connect
+from schemas.documents import decode_body
 from schemas.errors import Unavailable
 from schemas.ledger import LedgerRecord, encode_record, rows
 from schemas.settings import Settings
@@ -165,6 +166,7 @@ def compare(world: World) -> None:
             entry["session_id"],
             entry["device_id"],
             entry["allocation_id"],
+            entry["subscription_id"],
             Decimal(entry["upstream_cost"]) if entry["upstream_cost"] else None,
             entry["flags"] & 1 == 1,
         )
@@ -174,7 +176,7 @@ def compare(world: World) -> None:
     found = world.ask(
         "SELECT partition, seq, tenant, customer, user_id, event_id, toUnixTimestamp64Micro(occurred_at), meter, "
         "quantity, price_id, catalog_version, unit_amount, amount, currency, dimensions, session_id, device_id, "
-        "allocation_id, upstream_cost, late FROM tollgate.rated_usage"
+        "allocation_id, subscription_id, upstream_cost, late FROM tollgate.rated_usage"
     )
     assert sorted(found, key=repr) == sorted(charges, key=repr)
     postings = [
@@ -198,6 +200,13 @@ def compare(world: World) -> None:
         "toUnixTimestamp64Micro(occurred_at), cause, seq FROM tollgate.ledger"
     )
     assert sorted(found, key=repr) == sorted(postings, key=repr)
+    newest = {
+        (entry["tenant"], written["kind"], written["id"]): (entry["customer"], written["body"], entry["seq"])
+        for entry in entries
+        for written in entry["documents"]
+    }
+    found = world.ask("SELECT tenant, kind, id, customer, body, seq FROM tollgate.documents")
+    assert {row[:3]: (row[3], decode_body(row[4].encode()), row[5]) for row in found} == newest
 
 
 def test_every_entry_becomes_a_row_and_the_views_are_exact(world: World, sinks: ExitStack, tmp_path: Path) -> None:
