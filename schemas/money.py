@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 from schemas.errors import InvalidInput
@@ -64,10 +65,13 @@ def decimal_to_nanos(value: Decimal) -> int:
     return round_half_even(numerator * NANOS, denominator)
 
 
-def to_minor_units(nanos: int, places: int) -> int:
-    """Nanos to whole minor units of a currency with `places` decimals (ISO 4217), half up away from zero."""
-    step: int = 10 ** (PLACES - places)
-    quotient, remainder = divmod(abs(nanos), step)
+def to_minor_units(nanos: int | Fraction, places: int) -> int:
+    """Nanos to whole minor units of a currency with `places` decimals (ISO 4217), half up away from zero.
+
+    An exact amount, such as a part of a fee, is rounded here for the first time.
+    """
+    step: int = 10 ** (PLACES - places) * nanos.denominator
+    quotient, remainder = divmod(abs(nanos.numerator), step)
     if 2 * remainder >= step:
         quotient += 1
     return -quotient if nanos < 0 else quotient
