@@ -1,0 +1,182 @@
+"""What a quota has counted: its state in the account, and how much of it is used at a moment. Pure.
+
+One counter of the account for each quota and scope (the customer, a user, a value of a dimension), under `quota_key`.
+Its state is text and knows its own window, so that an account keeps one counter however many windows went by:
+
+    calendar, period, lifetime   start of the window | quantity | what was carried over into it
+    session                      first use | quantity
+    sliding                      bucket:quantity, ... of the last 60 buckets, ascending
+
+Quantities are nano-units; of a quota in money (`spend`) nanos. Usage that comes late, for a window before the one that
+is counted, changes nothing: that window is over. What a quota carries over (`rollover_max`) is what was left of the
+window before, carried amount included, up to that bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from schemas.account import Account
+from schemas.window import SLIDING_BUCKETS, Window, WindowSpan, bucket_end, bucket_of, buckets_of, session_span, span_of
+
+if TYPE_CHECKING:
+    from rating.quota_rule import QuotaRule
+
+CUSTOMER: Final = "customer"
+USER: Final = "user"
+
+DEVICES_OPEN: Final = "devices_open"
+"""The built-in level: how many devices of the customer are allocated and not released."""
+
+How = Literal["add", "set", "most"]
+"""How a quantity is counted: added (sum, count), as the value of now (latest), as the largest so far (max)."""
+
+
+class Used(NamedTuple):
+    """How a quota stands at a moment."""
+
+    quantity: int
+    limit: int
+    """With what was carried over."""
+    refuse_above: int | None
+    """The limit with its grace; None: it never refuses."""
+    window_id: str
+    resets_at: int | None
+    """When what is used now stops counting (of a sliding window: the first part of it); None: never."""
+
+
+def quota_key(rule_id: str, scope: str) -> str:
+    """The account's counter of a quota for one scope. Prices' counters begin with a digit, these with a letter."""
+    return f"q:{len(rule_id)}:{rule_id}:{scope}"
+
+
+def scope_of(rule: QuotaRule, user: str | None, dimensions: Mapping[str, str]) -> str | None:
+    """Whom of the customer's the quota counts: empty for the customer as a whole; None where usage names no such user
+    or dimension, and the quota has nothing to say of it."""
+    if rule.per == CUSTOMER:
+        return ""
+    return user if rule.per == USER else dimensions.get(rule.per)
+
+
+def limit_of(rule: QuotaRule) -> int:
+    """Nano-units, or nanos of a quota in money."""
+    limit = rule.spend if rule.limit is None else rule.limit
+    assert limit is not None
+    return limit
+
+
+def usage(rule: QuotaRule, account: Account | None, scope: str, now: int) -> Used:
+    """How the quota stands at `now`."""
+    state = account.counters.get(quota_key(rule.id, scope)) if account is not None else None
+    return used(rule, state if isinstance(state, str) else None, now, *billing_of(account, now))
+
+
+def used(rule: QuotaRule, state: str | None, now: int, anchor: int = 0, months: int = 1) -> Used:
+    """As `usage`, of a state; `anchor` and `months` of the customer's billing period."""
+    limit, refuse = limit_of(rule), rule.refuse_above
+    kind = rule.window.kind
+    if kind == "sliding":
+        counting = _buckets(rule.window, state, now)
+        resets_at = bucket_end(rule.window, min(counting) + SLIDING_BUCKETS - 1) if counting else None
+        return Used(sum(counting.values()), limit, refuse, f"sliding@{bucket_of(rule.window, now)}", resets_at)
+    if kind == "session":
+        start, quantity, _ = _parts(state)
+        if state is None or now >= start + rule.window.length:
+            return Used(0, limit, refuse, "", None)
+        span = session_span(rule.window, start)
+        return Used(quantity, limit, refuse, span.id, span.end)
+    span = span_of(rule.window, now, anchor, months)
+    quantity, carried = _at(rule, state, span, anchor, months)
+    return Used(
+        quantity,
+        limit + carried,
+        refuse + carried if refuse is not None else None,
+        span.id,
+        span.end if kind != "lifetime" else None,
+    )
+
+
+def count(
+    rule: QuotaRule, state: str | None, at: int, quantity: int, anchor: int = 0, months: int = 1, how: How = "add"
+) -> str:
+    """The state after usage of a time; the same state for what comes too late for its window."""
+    kind = rule.window.kind
+    if kind == "sliding":
+        return _count_sliding(rule.window, state, at, quantity, how)
+    start, before, carried = _parts(state)
+    if kind == "session":
+        if state is not None and at < start:
+            return state
+        if state is None or at >= start + rule.window.length:
+            start, before = at, 0
+        return f"{start}|{_counted(before, quantity, how)}"
+    span = span_of(rule.window, at, anchor, months)
+    if state is not None and span.start < start:
+        return state
+    before, carried = _at(rule, state, span, anchor, months)
+    return f"{span.start}|{_counted(before, quantity, how)}|{carried}"
+
+
+def billing_of(account: Account | None, instant: int) -> tuple[int, int]:
+    """Anchor and months of a customer's billing period at a time; without a subscription the calendar month."""
+    span = account.span_at(instant) if account is not None and account.spans else None
+    return (span.anchor, span.months) if span is not None and span.plan else (0, 1)
+
+
+def level_of(account: Account | None, meter: str) -> int | None:
+    """The value of a built-in level, in nano-units; None for whatever else."""
+    if meter != DEVICES_OPEN:
+        return None
+    return len(account.allocations) * 10**9 if account is not None else 0
+
+
+def _at(rule: QuotaRule, state: str | None, span: WindowSpan, anchor: int, months: int) -> tuple[int, int]:
+    """Used in a window, and carried over into it."""
+    limit = limit_of(rule)
+    start, quantity, carried = _parts(state)
+    if state is None:
+        return 0, 0
+    if start >= span.start:  # a later window than asked for counts as that one
+        return quantity, carried
+    if rule.rollover_max is None:
+        return 0, 0
+    before = span_of(rule.window, span.start - 1, anchor, months)
+    left = limit + carried - quantity if start == before.start else limit
+    return 0, min(max(left, 0), rule.rollover_max)
+
+
+def _count_sliding(window: Window, state: str | None, at: int, quantity: int, how: How) -> str:
+    counted = _all_buckets(state)
+    bucket = bucket_of(window, at)
+    newest = max(bucket, *counted) if counted else bucket
+    if bucket > newest - SLIDING_BUCKETS:
+        counted[bucket] = _counted(counted.get(bucket, 0), quantity, how)
+    return ",".join(f"{number}:{counted[number]}" for number in sorted(counted) if number > newest - SLIDING_BUCKETS)
+
+
+def _buckets(window: Window, state: str | None, now: int) -> dict[int, int]:
+    counting = buckets_of(window, now)
+    return {bucket: quantity for bucket, quantity in _all_buckets(state).items() if bucket >= counting.start}
+
+
+def _all_buckets(state: str | None) -> dict[int, int]:
+    pairs = (part.split(":") for part in state.split(",")) if state else ()
+    return {int(bucket): int(quantity) for bucket, quantity in pairs}
+
+
+def _counted(before: int, quantity: int, how: How) -> int:
+    match how:
+        case "add":
+            return before + quantity
+        case "set":
+            return quantity
+        case "most":
+            return max(before, quantity)
+
+
+def _parts(state: str | None) -> tuple[int, int, int]:
+    if state is None:
+        return 0, 0, 0
+    start, quantity, *carried = (int(part) for part in state.split("|"))
+    return start, quantity, carried[0] if carried else 0

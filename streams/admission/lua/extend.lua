@@ -1,0 +1,54 @@
+-- Purpose: gives an open hold more time, and more to hold if every constraint has room for it.
+-- KEYS     as the prelude
+-- ARGV     as the prelude; [3] account seen; [4] ledger id and [5] least ledger offset of a trusted partition
+--          [6] hold id; [7] generation it must have, empty: any; [8] how long in ms from now on
+--          [9..] four for each constraint: name, meter (empty: money), room ('*' any, '-' none), wanted besides
+-- Returns  {extended, ledger offset, the hold after, held after of each constraint...}; its generation is one more
+--          {refused, ledger offset, which constraint, held of each...}: nothing changed, not even its time
+--          {ended, the ended hold}, {unknown}, {conflict, the open hold}: another generation, or it is being settled
+--          {stale, ...}, {untrusted, ...} as reserve
+-- Atomic for the same reason as reserve. An expiry never moves to before where it was: a stream that renews is not swept.
+-- Cost: as reserve.
+local now = clock(ARGV[2])
+expire(now)
+local id = ARGV[6]
+local stands = redis.call('HMGET', HOLDS, 'h:' .. id, 'e:' .. id)
+if not stands[1] then
+  if stands[2] then return {'ended', stands[2]} end
+  return {'unknown'}
+end
+local hold = cmsgpack.unpack(stands[1])
+if hold[SETTLING] ~= '' or (ARGV[7] ~= '' and tonumber(ARGV[7]) ~= hold[GENERATION]) then
+  return {'conflict', stands[1]}
+end
+local wrong, offset = look(ARGV[3], ARGV[4], ARGV[5])
+if wrong then return wrong end
+local names, rooms, wanted, meters = {}, {}, {}, {}
+for i = 9, #ARGV, 4 do
+  local n = #names + 1
+  names[n], meters[n], rooms[n], wanted[n] = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+end
+local held = held_of(names)
+local which = refusing(held, rooms, wanted)
+if which > 0 then return answer('refused', offset, which, held) end
+take(names, wanted)
+local place = {}
+for i, name in ipairs(hold[NAMES]) do place[name] = i end
+for i, name in ipairs(names) do
+  local at = place[name]
+  if at then
+    hold[AMOUNTS][at] = plus(hold[AMOUNTS][at], wanted[i])
+  else
+    at = #hold[NAMES] + 1
+    hold[NAMES][at], hold[METERS][at], hold[AMOUNTS][at] = name, meters[i], wanted[i]
+    place[name] = at
+  end
+  held[i] = plus(held[i], wanted[i])
+end
+hold[GENERATION] = hold[GENERATION] + 1
+hold[EXPIRES] = math.max(hold[EXPIRES], now + tonumber(ARGV[8]))
+local raw = cmsgpack.pack(hold)
+redis.call('HSET', HOLDS, 'h:' .. id, raw)
+redis.call('ZADD', EXPIRY, hold[EXPIRES], id)
+redis.call('ZADD', SWEEP, 'LT', hold[EXPIRES], NAME)
+return answer('extended', offset, raw, held)

@@ -1,0 +1,200 @@
+-- What every script of admission begins with. It is put in front of each; nothing here runs by itself.
+--
+-- Keys of a customer, all with the partition's tag, in this order in every script:
+-- KEYS[1]  the partition's position hash (read only: the worker writes it)
+-- KEYS[2]  the customer's packed account (read only)
+-- KEYS[3]  its holds, a hash: h:<hold> an open one, e:<hold> an ended one, c:<name> what open holds hold of a counter,
+--          s:<session> and a:<allocation> the open holds made with it
+-- KEYS[4]  its open holds by when they expire (ms);  KEYS[5]  its ended holds by when they are forgotten (ms)
+-- KEYS[6]  of the partition: its customers by when the sweeper should look at them, never later than something is due
+-- ARGV[1]  the customer's account key, its name in KEYS[6];  ARGV[2]  now in ms, empty: Redis's own clock
+--
+-- Amounts are 30 decimal digits of nanos or nano-units, added in two limbs of 15 digits: a double holds each exactly.
+-- `settle` is called by the script that applies the ledger, the others by admission's own.
+-- An open hold is a MessagePack array, see streams.admission.values.Hold; an ended one, see values.Ended.
+local KEPT_MS = 86400000
+local DUE_MAX = 200
+-- Whose holds the functions below are about; a script about several customers sets them for each.
+local HOLDS, EXPIRY, FORGET, SWEEP, NAME = KEYS[3], KEYS[4], KEYS[5], KEYS[6], ARGV[1]
+local ZERO = string.rep('0', 30)
+local LIMB = 1e15
+local DIGEST, GENERATION, EXPIRES, SESSION, ALLOCATION, NAMES, METERS, AMOUNTS, SEQ, CURRENCY, SETTLING, BODY =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function plus(a, b)
+  local low = tonumber(string.sub(a, 16)) + tonumber(string.sub(b, 16))
+  local high = tonumber(string.sub(a, 1, 15)) + tonumber(string.sub(b, 1, 15))
+  if low >= LIMB then low = low - LIMB; high = high + 1 end
+  return string.format('%015.0f%015.0f', high, low)
+end
+
+-- Never below zero: what is given back was taken before.
+local function minus(a, b)
+  local low = tonumber(string.sub(a, 16)) - tonumber(string.sub(b, 16))
+  local high = tonumber(string.sub(a, 1, 15)) - tonumber(string.sub(b, 1, 15))
+  if low < 0 then low = low + LIMB; high = high - 1 end
+  if high < 0 then return ZERO end
+  return string.format('%015.0f%015.0f', high, low)
+end
+
+-- What open holds hold of these counters.
+local function held_of(names)
+  if #names == 0 then return {} end
+  local fields = {}
+  for i, name in ipairs(names) do fields[i] = 'c:' .. name end
+  local held = redis.call('HMGET', HOLDS, unpack(fields))
+  for i = 1, #names do held[i] = held[i] or ZERO end
+  return held
+end
+
+local function give(names, amounts)
+  local held = held_of(names)
+  for i, name in ipairs(names) do
+    local left = minus(held[i], amounts[i])
+    if left == ZERO then redis.call('HDEL', HOLDS, 'c:' .. name) else redis.call('HSET', HOLDS, 'c:' .. name, left) end
+  end
+end
+
+local function take(names, amounts)
+  local held = held_of(names)
+  for i, name in ipairs(names) do
+    if amounts[i] ~= ZERO then redis.call('HSET', HOLDS, 'c:' .. name, plus(held[i], amounts[i])) end
+  end
+end
+
+local function link(field, id)
+  local raw = redis.call('HGET', HOLDS, field)
+  local ids = raw and cmsgpack.unpack(raw) or {}
+  ids[#ids + 1] = id
+  redis.call('HSET', HOLDS, field, cmsgpack.pack(ids))
+end
+
+local function unlink(field, id)
+  local raw = redis.call('HGET', HOLDS, field)
+  if not raw then return end
+  local left = {}
+  for _, other in ipairs(cmsgpack.unpack(raw)) do
+    if other ~= id then left[#left + 1] = other end
+  end
+  if #left == 0 then redis.call('HDEL', HOLDS, field) else redis.call('HSET', HOLDS, field, cmsgpack.pack(left)) end
+end
+
+-- Opens a hold: its value, its counters, its names.
+local function open(id, hold)
+  redis.call('HSET', HOLDS, 'h:' .. id, cmsgpack.pack(hold))
+  take(hold[NAMES], hold[AMOUNTS])
+  if hold[SESSION] ~= '' then link('s:' .. hold[SESSION], id) end
+  if hold[ALLOCATION] ~= '' then link('a:' .. hold[ALLOCATION], id) end
+  redis.call('ZADD', EXPIRY, hold[EXPIRES], id)
+  redis.call('ZADD', SWEEP, 'LT', hold[EXPIRES], NAME)
+end
+
+-- Remembers that a hold has ended, for whoever asks and so that nothing brings it back.
+local function bury(id, state, digest, charged, currency, generation, now)
+  redis.call('HSET', HOLDS, 'e:' .. id, cmsgpack.pack({state, now, digest, charged, currency, generation}))
+  redis.call('ZADD', FORGET, now + KEPT_MS, id)
+  redis.call('ZADD', SWEEP, 'LT', now + KEPT_MS, NAME)
+end
+
+-- Ends an open hold: all it holds is given back. It can only be done once, for the open hold is gone then.
+local function finish(id, hold, state, charged, now)
+  give(hold[NAMES], hold[AMOUNTS])
+  redis.call('HDEL', HOLDS, 'h:' .. id)
+  if hold[SESSION] ~= '' then unlink('s:' .. hold[SESSION], id) end
+  if hold[ALLOCATION] ~= '' then unlink('a:' .. hold[ALLOCATION], id) end
+  redis.call('ZREM', EXPIRY, id)
+  bury(id, state, hold[DIGEST], charged, hold[CURRENCY], hold[GENERATION], now)
+end
+
+-- What an entry of the ledger says of a hold: that it ended, or, with state `open`, that it was charged against. Applied
+-- again it changes nothing. `seq` is the entry's, 30 digits; `meters` and `used` what it measured.
+local function settle(id, state, charged, seq, meters, used, now)
+  local stands = redis.call('HMGET', HOLDS, 'h:' .. id, 'e:' .. id)
+  if not stands[1] then
+    if not stands[2] and state ~= 'open' then bury(id, state, '', charged, '', 0, now) end
+    return
+  end
+  local hold = cmsgpack.unpack(stands[1])
+  if state ~= 'open' then finish(id, hold, state, charged, now) return end
+  if hold[SEQ] >= seq then return end
+  local by_meter = {[''] = charged}
+  for i, meter in ipairs(meters) do by_meter[meter] = used[i] end
+  for i, name in ipairs(hold[NAMES]) do
+    local off = by_meter[hold[METERS][i]]
+    if off then
+      local left = minus(hold[AMOUNTS][i], off)
+      give({name}, {minus(hold[AMOUNTS][i], left)})
+      hold[AMOUNTS][i] = left
+    end
+  end
+  hold[SEQ] = seq
+  redis.call('HSET', HOLDS, 'h:' .. id, cmsgpack.pack(hold))
+end
+
+-- Ends what has expired, so that no answer counts it; how many.
+local function expire(now)
+  local ids = redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, DUE_MAX)
+  for _, id in ipairs(ids) do
+    local raw = redis.call('HGET', HOLDS, 'h:' .. id)
+    if raw then finish(id, cmsgpack.unpack(raw), 'expired', '', now) else redis.call('ZREM', EXPIRY, id) end
+  end
+  return #ids
+end
+
+-- Decimal texts without leading zeros.
+local function below(a, b)
+  return #a < #b or (#a == #b and a < b)
+end
+
+-- Whether the account is the one the caller saw, in a partition it trusts; else what to answer.
+-- seen: '' none, '=' and its bytes, '#' and the SHA-1 of its bytes.
+local function look(seen, ledger, floor)
+  local stands = redis.call('HMGET', KEYS[1], 'ledger', 'offset', 'serving', 'beat')
+  if stands[3] ~= '1' or stands[1] ~= ledger or below(stands[2], floor) then
+    return {'untrusted', stands[1], stands[2], stands[3], stands[4]}
+  end
+  local account = redis.call('GET', KEYS[2])
+  local how = string.sub(seen, 1, 1)
+  local same
+  if how == '' then same = not account
+  elseif how == '=' then same = account and '=' .. account == seen
+  else same = account and '#' .. redis.sha1hex(account) == seen end
+  if not same then return {'stale', stands[1], stands[2], account} end
+  return nil, stands[2]
+end
+
+-- Triplets name, room, wanted in ARGV from `first` on. room: '*' any, '-' none at all.
+local function constraints(first)
+  local names, rooms, wanted = {}, {}, {}
+  for i = first, #ARGV, 3 do
+    names[#names + 1], rooms[#rooms + 1], wanted[#wanted + 1] = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  end
+  return names, rooms, wanted
+end
+
+-- The first constraint that does not hold, 0 if all do.
+local function refusing(held, rooms, wanted)
+  for i = 1, #held do
+    local sum = plus(held[i], wanted[i])
+    if #sum > 30 or rooms[i] == '-' or (rooms[i] ~= '*' and sum > rooms[i]) then return i end
+  end
+  return 0
+end
+
+local function answer(word, ...)
+  local told = {word}
+  for _, value in ipairs({...}) do
+    if type(value) == 'table' then
+      for _, one in ipairs(value) do told[#told + 1] = one end
+    else
+      told[#told + 1] = value
+    end
+  end
+  return told
+end

@@ -1,0 +1,312 @@
+"""Holds in Redis: the one wrapper of admission's scripts. Each method is one call of one script.
+
+Errors: Unavailable if Redis does not answer in time; a call that changes something may then have done so, and each may
+be repeated: holds are found by their id. Nothing is tried again here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from schemas.errors import Unavailable
+from streams.admission.keys import customer_keys, directory_key, sweep_key
+from streams.admission.values import (
+    Conflicting,
+    Constraint,
+    Ended,
+    Extended,
+    Finished,
+    Granted,
+    Held,
+    Hold,
+    Refused,
+    Same,
+    Seen,
+    Settling,
+    Stale,
+    Trusted,
+    Unknown,
+    Untrusted,
+    constraint_arguments,
+    digits,
+    pack_hold,
+    unpack_ended,
+    unpack_hold,
+)
+
+DIRECTORY_KEPT_MS: Final = 25 * 60 * 60 * 1000
+"""A directory entry outlives the hold it is about by this: ended holds are answered for 24 hours."""
+
+BYTES_SENT_MAX: Final = 1_024
+"""A larger account is compared by its SHA-1: sending it would cost more than the digest."""
+
+_AWAY = (
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.ConnectionError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.TimeoutError,
+    exceptions.TryAgainError,
+    OSError,
+)
+
+
+@cache
+def script_text(name: str, package: str = "streams.admission") -> str:
+    """A script with the prelude in front."""
+    prelude = (files("streams.admission") / "lua" / "prelude.lua").read_text()
+    return prelude + (files(package) / "lua" / f"{name}.lua").read_text()
+
+
+@asynccontextmanager
+async def mapped() -> AsyncIterator[None]:
+    """Redis being away as our own error."""
+    try:
+        yield
+    except _AWAY as error:
+        raise Unavailable(f"redis: {error}") from error
+
+
+class HoldStore:
+    """The scripts on redis-py."""
+
+    def __init__(self, url: str, timeout_seconds: float = 0.25, now_ms: int | None = None) -> None:
+        """`now_ms` is for tests: a clock that stands where it is put, instead of Redis's own."""
+        self.redis: Redis = Redis.from_url(
+            url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
+        )
+        self.now_ms = now_ms
+        self._scripts: dict[str, tuple[str, str]] = {}
+
+    async def reserve(
+        self,
+        partition: int,
+        account: str,
+        seen: Seen,
+        trusted: Trusted,
+        hold_id: str,
+        hold: Hold,
+        ttl_ms: int,
+        constraints: Sequence[Constraint],
+        directory: str | None,
+    ) -> Granted | Refused | Same | Conflicting | Stale | Untrusted:
+        """Opens a hold. Of `hold` digest, session, allocation, currency and body are taken; `directory` is the tenant
+        where the id's directory entry lies in the same partition."""
+        keys = customer_keys(partition, account)
+        if directory is not None:
+            keys.append(directory_key(partition, directory, hold_id))
+        answer = await self._run(
+            "reserve",
+            keys,
+            account,
+            _seen(seen),
+            trusted.ledger_id,
+            trusted.offset,
+            hold_id,
+            hold.digest,
+            ttl_ms,
+            hold.session,
+            hold.allocation,
+            hold.currency,
+            hold.body,
+            ttl_ms + DIRECTORY_KEPT_MS,
+            *constraint_arguments(constraints),
+        )
+        match answer[0]:
+            case b"granted":
+                return Granted(int(answer[1]), _amounts(answer[3:]), int(answer[2]))
+            case b"refused":
+                return Refused(int(answer[1]), _amounts(answer[3:]), int(answer[2]) - 1)
+            case b"same":
+                return Same(int(answer[1]), _amounts(answer[3:]), unpack_hold(answer[2]))
+            case b"ended":
+                return Same(int(answer[1]), _amounts(answer[3:]), unpack_ended(answer[2]))
+            case b"conflict":
+                return Conflicting()
+            case _:
+                return _doubtful(answer)
+
+    async def check(
+        self, partition: int, account: str, seen: Seen, trusted: Trusted, names: Sequence[str]
+    ) -> Held | Stale | Untrusted:
+        """What open holds hold of some counters."""
+        answer = await self._run(
+            "check",
+            customer_keys(partition, account),
+            account,
+            _seen(seen),
+            trusted.ledger_id,
+            trusted.offset,
+            *names,
+        )
+        if answer[0] == b"held":
+            return Held(int(answer[1]), _amounts(answer[2:]))
+        return _doubtful(answer)
+
+    async def extend(
+        self,
+        partition: int,
+        account: str,
+        seen: Seen,
+        trusted: Trusted,
+        hold_id: str,
+        generation: int | None,
+        ttl_ms: int,
+        constraints: Sequence[Constraint],
+    ) -> Extended | Refused | Finished | Unknown | Conflicting | Stale | Untrusted:
+        """Gives an open hold more time, and more to hold."""
+        answer = await self._run(
+            "extend",
+            customer_keys(partition, account),
+            account,
+            _seen(seen),
+            trusted.ledger_id,
+            trusted.offset,
+            hold_id,
+            "" if generation is None else generation,
+            ttl_ms,
+            *constraint_arguments(constraints),
+        )
+        match answer[0]:
+            case b"extended":
+                return Extended(int(answer[1]), _amounts(answer[3:]), unpack_hold(answer[2]))
+            case b"refused":
+                return Refused(int(answer[1]), _amounts(answer[3:]), int(answer[2]) - 1)
+            case b"ended":
+                return Finished(unpack_ended(answer[1]), now=False)
+            case b"unknown":
+                return Unknown()
+            case b"conflict":
+                return Conflicting()
+            case _:
+                return _doubtful(answer)
+
+    async def end(self, partition: int, account: str, hold_id: str, state: str) -> Finished | Settling | Unknown:
+        """Ends an open hold: `released` or `expired`."""
+        answer = await self._run("end", customer_keys(partition, account), account, hold_id, state)
+        match answer[0]:
+            case b"ended":
+                return Finished(unpack_ended(answer[1]), now=bool(answer[2]))
+            case b"settling":
+                return Settling(unpack_hold(answer[1]), ours=False)
+            case _:
+                return Unknown()
+
+    async def settling(
+        self, partition: int, account: str, hold_id: str, digest: str, amount: int | None, least_ms: int
+    ) -> Settling | Finished | Unknown:
+        """Says that the settlement of an open hold is on its way."""
+        answer = await self._run(
+            "settling",
+            customer_keys(partition, account),
+            account,
+            hold_id,
+            digest,
+            "" if amount is None else digits(amount),
+            least_ms,
+        )
+        match answer[0]:
+            case b"settling":
+                return Settling(unpack_hold(answer[1]), ours=bool(answer[2]))
+            case b"ended":
+                return Finished(unpack_ended(answer[1]), now=False)
+            case _:
+                return Unknown()
+
+    async def read(self, partition: int, account: str, hold_id: str) -> Hold | Ended | Unknown:
+        """A hold as it is."""
+        answer = await self._run("read", customer_keys(partition, account), account, hold_id)
+        match answer[0]:
+            case b"open":
+                return unpack_hold(answer[1])
+            case b"ended":
+                return unpack_ended(answer[1])
+            case _:
+                return Unknown()
+
+    async def restore(self, partition: int, account: str, hold_id: str, hold: Hold, directory: str | None) -> bool:
+        """Brings a lost hold back; whether it is open again by that."""
+        keys = customer_keys(partition, account)
+        if directory is not None:
+            keys.append(directory_key(partition, directory, hold_id))
+        kept = DIRECTORY_KEPT_MS + 30 * 24 * 60 * 60 * 1000
+        answer = await self._run("restore", keys, account, hold_id, pack_hold(hold), kept)
+        return bool(answer)
+
+    async def sweep(self, partition: int, account: str) -> tuple[int, int]:
+        """Ends what has expired of one customer and forgets what ended long ago; how many."""
+        expired, forgotten = await self._run("sweep", customer_keys(partition, account), account)
+        return int(expired), int(forgotten)
+
+    async def due(self, partition: int, now_ms: int, count: int) -> list[str]:
+        """Customers of whom something is due, the earliest first."""
+        async with mapped():
+            found: list[bytes] = await self.redis.execute_command(  # type: ignore[no-untyped-call]
+                "ZRANGEBYSCORE", sweep_key(partition), "-inf", now_ms, "LIMIT", 0, count
+            )
+        return [name.decode() for name in found]
+
+    async def claim_directory(self, partition: int, tenant: str, hold_id: str, account: str, ttl_ms: int) -> str:
+        """The account whose hold this id names: this one, if it named none."""
+        key = directory_key(partition, tenant, hold_id)
+        async with mapped():
+            stands = await self.redis.set(key, account, nx=True, get=False, px=ttl_ms + DIRECTORY_KEPT_MS)
+            if stands:
+                return account
+            found: bytes | None = await self.redis.execute_command("GET", key)  # type: ignore[no-untyped-call]
+        return found.decode() if found is not None else account
+
+    async def directory(self, partition: int, tenant: str, hold_id: str) -> str | None:
+        """The account whose hold an id names."""
+        async with mapped():
+            found: bytes | None = await self.redis.execute_command("GET", directory_key(partition, tenant, hold_id))  # type: ignore[no-untyped-call]
+        return found.decode() if found is not None else None
+
+    async def close(self) -> None:
+        """Gives connections back."""
+        await self.redis.aclose()
+
+    async def _run(self, name: str, keys: list[str], account: str, *arguments: Any) -> Any:
+        known = self._scripts.get(name)
+        if known is None:
+            text = script_text(name)
+            known = self._scripts[name] = (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        text, digest = known
+        now = "" if self.now_ms is None else self.now_ms
+        async with mapped():
+            try:
+                return await self.redis.evalsha(digest, len(keys), *keys, account, now, *arguments)
+            except exceptions.NoScriptError:
+                return await self.redis.eval(text, len(keys), *keys, account, now, *arguments)
+
+
+def _seen(seen: Seen) -> bytes:
+    if seen is None:
+        return b""
+    if len(seen) > BYTES_SENT_MAX:
+        return b"#" + hashlib.sha1(seen, usedforsecurity=False).hexdigest().encode()
+    return b"=" + seen
+
+
+def _amounts(values: Sequence[bytes]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _doubtful(answer: Sequence[Any]) -> Stale | Untrusted:
+    if answer[0] == b"stale":
+        # A nil ends an array of Lua's.
+        return Stale(answer[1].decode(), int(answer[2]), answer[3] if len(answer) > 3 else None)
+    told = [*answer[1:], None, None, None, None]
+    ledger = told[0].decode() if told[0] is not None else ""
+    return Untrusted(ledger, int(told[1] or 0), told[2] == b"1", int(told[3] or 0))

@@ -1,0 +1,191 @@
+"""What admission and Redis tell each other: constraints, holds, and what became of a call.
+
+Amounts are nanos or nano-units, at least 0; on the way to Redis they are 30 decimal digits, because a number of Lua is
+a double. A `room` says how much all open holds of a counter may hold together; None is without bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+DIGITS: Final = 30
+MONEY: Final = "money"
+"""The counter of what open holds hold of the wallet."""
+
+AMOUNT_END: Final = 10**DIGITS
+
+EndState = Literal["settled", "released", "expired"]
+
+
+class Constraint(msgspec.Struct, frozen=True):
+    """A counter of open holds: what of it is wanted and how much there may be."""
+
+    name: str
+    meter: str
+    """Whose units are held; empty: money."""
+    room: int | None
+    """Below zero: nothing more, however little."""
+    wanted: int
+
+
+class Hold(msgspec.Struct, array_like=True, frozen=True):
+    """An open hold as it lies in Redis and in the journal."""
+
+    digest: str
+    """Of what was asked: the same id with another digest is another hold."""
+    generation: int
+    """1, and one more with every extension."""
+    expires_ms: int
+    session: str
+    allocation: str
+    names: list[str]
+    meters: list[str]
+    amounts: list[str]
+    """By name: what it holds, 30 digits."""
+    seq: str
+    """The last entry of the ledger that was charged against it and left it open."""
+    currency: str
+    settling: str
+    """Digest of the settlement that is on its way; empty: none."""
+    body: str
+    """JSON: what was asked, for answers and for its settlement."""
+
+    def holds(self, name: str) -> int:
+        """How much it holds under a name."""
+        return next((int(amount) for held, amount in zip(self.names, self.amounts, strict=True) if held == name), 0)
+
+
+class Ended(msgspec.Struct, array_like=True, frozen=True):
+    """A hold that has ended."""
+
+    state: EndState
+    ended_ms: int
+    digest: str
+    """Empty where Redis never knew it open."""
+    charged: str
+    """What the ledger charged with its end, 30 digits; empty: nothing."""
+    currency: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What open holds hold of each constraint, in their order, at a position of the ledger."""
+
+    offset: int
+    held: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted(Held):
+    """The hold is open; `held` is after it."""
+
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extended(Held):
+    """The hold as it is now; `held` is after it."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Held):
+    """A constraint has no room; nothing changed."""
+
+    which: int
+
+
+@dataclass(frozen=True, slots=True)
+class Same(Held):
+    """The id names a hold that was asked for in the same words."""
+
+    hold: Hold | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicting:
+    """The id names another hold; or the hold has another generation, or is being settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The account is not the one the caller saw: this one is."""
+
+    ledger_id: str
+    offset: int
+    account: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """The partition is not known to be whole, or lies behind what the caller has seen."""
+
+    ledger_id: str
+    offset: int
+    serving: bool
+    beat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """There is no such hold, nor has there been in the last 24 hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """The settlement of an open hold is on its way; `ours`: it is the one that was told of."""
+
+    hold: Hold
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The hold has ended; `now`: by this call."""
+
+    ended: Ended
+    now: bool
+
+
+Seen: TypeAlias = bytes | None
+"""The packed account that the caller computed with; None: there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A partition as the caller last knew it to be whole."""
+
+    ledger_id: str
+    offset: int
+
+
+def digits(amount: int) -> str:
+    """An amount as Redis keeps it."""
+    assert 0 <= amount < AMOUNT_END
+    return f"{amount:030d}"
+
+
+def room_text(room: int | None) -> str:
+    """A room as the scripts take it."""
+    if room is None:
+        return "*"
+    return "-" if room < 0 else digits(min(room, AMOUNT_END - 1))
+
+
+def constraint_arguments(constraints: Sequence[Constraint]) -> list[str]:
+    """The tail of a script's ARGV."""
+    arguments: list[str] = []
+    for one in constraints:
+        arguments += (one.name, one.meter, room_text(one.room), digits(one.wanted))
+    return arguments
+
+
+pack_hold = msgspec.msgpack.Encoder().encode
+unpack_hold = msgspec.msgpack.Decoder(Hold).decode
+unpack_ended = msgspec.msgpack.Decoder(Ended).decode
