@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +13,10 @@ from schemas import metrics
 from schemas.errors import Unavailable
 from schemas.ledger import LedgerRecord
 from schemas.outcome import OUTCOME_NAMES
+
+
+ALARMING: Final = (("dead_letter", "internal_error"), ("dead_letter", "conflict"), ("ignored", "rerouted"))
+"""Shown as 0 from the start: the first of them is an increase that an alert sees."""
 
 
 class Measures:
@@ -26,6 +31,8 @@ class Measures:
         self.lanes_open = metrics.LANES_OPEN.on(registry)
         self._opened_again = metrics.REOPENED.on(registry)
         self._store_away = metrics.STORE_UNAVAILABLE.on(registry)
+        for outcome, reason in ALARMING:
+            self.events.labels(outcome, reason)
 
     def decided(self, record: LedgerRecord) -> None:
         """Counts the outcomes of a ledger record."""

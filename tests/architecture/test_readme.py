@@ -46,7 +46,7 @@ def test_a_named_target_is_in_the_makefile() -> None:
 
 
 def test_the_tree_names_the_rooms() -> None:
-    """Every package and no other, and the tests."""
+    """Every package and no other, the tests, and what operators load."""
     rows = re.findall(r"^\| ((?:`\w+/`(?:, )?)+) \|", README, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)/`", row)}
-    assert named == {*PACKAGES, "tests"}
+    assert named == {*PACKAGES, "tests", "ops"}
