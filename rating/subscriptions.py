@@ -5,8 +5,7 @@ advance: `billed_to` says up to when they are billed; what a change in the middl
 as items for the next invoice. What the plan was at a time stands in the account's spans, so that usage is priced by the
 plan of its own time however late it comes.
 
-Proration is by time, to the microsecond: an amount for a period is worth (end - at) / (end - start) of itself from `at`
-on, rounded once to nanos, half even.
+Proration is by seconds (`rating.proration`), to the nano, half even; the invoice's line rounds it.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from rating.proration import remaining_share
 from schemas.account import PlanSpan
 from schemas.catalog_shapes import Plan
 from schemas.errors import InvalidInput
-from schemas.invoice import period_document, period_from
-from schemas.money import decimal_to_nanos, format_nanos, parse_nanos, round_half_even
-from schemas.period import Period, add_months, format_time, parse_time, period_of
+from schemas.money import decimal_to_nanos, round_half_even
+from schemas.period import Period, add_months, period_of
 
 Status = Literal["incomplete", "trialing", "active", "past_due", "paused", "canceled", "expired"]
 Action = Literal["activate", "payment_failed", "change", "renew", "pause", "resume", "cancel", "expire", "reactivate"]
@@ -148,11 +147,8 @@ def moved(status: Status, action: Action) -> Status:
 
 def share(amount: int, period: Period, at: int) -> int:
     """What of an amount for a period falls to the time from `at` to its end, nanos."""
-    if at <= period.start:
-        return amount
-    if at >= period.end:
-        return 0
-    return round_half_even(amount * (period.end - at), period.end - period.start)
+    left = remaining_share(period, min(max(at, period.start), period.end), "seconds")
+    return round_half_even(amount * left.numerator, left.denominator)
 
 
 def fee(plan: Plan) -> int:
@@ -334,82 +330,3 @@ def respanned(spans: list[PlanSpan], start: int, following: list[PlanSpan]) -> l
         ):
             kept.append(span)
     return kept
-
-
-def to_document(subscription: Subscription) -> dict[str, Any]:
-    """The document of a subscription; `next_at` is what jobs look for."""
-
-    def time(instant: int) -> str | None:
-        return format_time(instant) if instant else None
-
-    discount = subscription.discount
-    return {
-        "id": subscription.id,
-        "plan_id": subscription.plan,
-        "status": subscription.status,
-        "billing_cycle": "year" if subscription.months == 12 else "month",
-        "amount": format_nanos(subscription.amount),
-        "anchor": format_time(subscription.anchor),
-        "current_period": period_document(subscription.period),
-        "started_at": format_time(subscription.started_at),
-        "billed_to": format_time(subscription.billed_to),
-        "trial_end": time(subscription.trial_end),
-        "cancel_at": time(subscription.cancel_at),
-        "ended_at": time(subscription.ended_at),
-        "paused_at": time(subscription.paused_at),
-        "next_plan_id": subscription.next_plan or None,
-        "items": [
-            {
-                "id": item.id,
-                "description": item.description,
-                "amount": format_nanos(item.amount),
-                "period": period_document(item.period),
-            }
-            for item in subscription.items
-        ],
-        "credited": subscription.credited,
-        "attempt_count": subscription.attempts,
-        "discount": {"percent": discount.percent, "amount": discount.amount, "ends_at": time(discount.ends_at)}
-        if discount is not None
-        else None,
-        "metadata": dict(subscription.metadata),
-        "next_at": time(subscription.next_at()),
-    }
-
-
-def from_document(document: Mapping[str, Any]) -> Subscription:
-    """The inverse of `to_document`."""
-
-    def time(name: str) -> int:
-        text = document[name]
-        return parse_time(text) if text else 0
-
-    discount = document["discount"]
-    return Subscription(
-        id=document["id"],
-        plan=document["plan_id"],
-        status=document["status"],
-        months=MONTHS[document["billing_cycle"]],
-        amount=parse_nanos(document["amount"]),
-        anchor=time("anchor"),
-        period=period_from(document["current_period"]),
-        started_at=time("started_at"),
-        billed_to=time("billed_to"),
-        trial_end=time("trial_end"),
-        cancel_at=time("cancel_at"),
-        ended_at=time("ended_at"),
-        paused_at=time("paused_at"),
-        next_plan=document["next_plan_id"] or "",
-        items=tuple(
-            Item(item["id"], item["description"], parse_nanos(item["amount"]), period_from(item["period"]))
-            for item in document["items"]
-        ),
-        credited=document["credited"],
-        attempts=document["attempt_count"],
-        discount=Discount(
-            discount["percent"], discount["amount"], parse_time(discount["ends_at"]) if discount["ends_at"] else 0
-        )
-        if discount is not None
-        else None,
-        metadata=document["metadata"],
-    )

@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.account_shape import Named, account_type
 from schemas.commands import COMMAND_TYPES, Priority
+from schemas.invoicing_commands import INVOICING_COMMANDS
 from schemas.shape import Currency, Id
 
 CREDIT_GRANTED: Final = "credit.granted"
@@ -109,4 +110,5 @@ ACCOUNT_TYPES: Final = {
     "user.upgraded": _user,
     "user.deleted": _user,
     **COMMAND_TYPES,
+    **INVOICING_COMMANDS,
 }
