@@ -10,6 +10,7 @@ import orjson
 from rating.estimate import estimate as estimated
 from schemas.canonical import parse
 from schemas.errors import InvalidInput
+from schemas.limits import BODY_MAX_BYTES
 
 
 @click.group()
@@ -32,6 +33,6 @@ def estimate() -> None:
 def answer(line: bytes) -> bytes:
     """The answer to one line."""
     try:
-        return orjson.dumps(estimated(parse(line)).document())
+        return orjson.dumps(estimated(parse(line, BODY_MAX_BYTES)).document())
     except InvalidInput as error:
         return orjson.dumps({"error": error.detail})

@@ -60,9 +60,7 @@ def compile_amount_of(field: Field) -> AmountOf:
     path, text, pointer = field.path, field.text, "/" + "/".join(field.path)
 
     def amount_of(event: Measurable) -> Exact:
-        value: Any = event.data if path[0] == "data" else event.attributes.get(path[0])
-        for name in path[1:]:
-            value = value.get(name) if isinstance(value, dict) else None
+        value = _found(event, path)
         if value is None:
             raise InvalidInput("missing_field", f"{text} is missing", pointer)
         amount = value * NANOS if type(value) is int else _exact(value, text, pointer)
@@ -71,6 +69,16 @@ def compile_amount_of(field: Field) -> AmountOf:
         return amount
 
     return amount_of
+
+
+def _found(event: Measurable, path: tuple[str, ...]) -> Any:
+    """What stands at a path, or None; a lone name is a field of the data before it is one of the envelope."""
+    if len(path) == 1 and event.data.get(path[0]) is not None:
+        return event.data[path[0]]
+    value: Any = event.data if path[0] == "data" else event.attributes.get(path[0])
+    for name in path[1:]:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _exact(value: Any, text: str, pointer: str) -> Exact:

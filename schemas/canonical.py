@@ -29,10 +29,10 @@ _TEXT_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTA
 _NOT_A_NUMBER: Final = re.compile(r"\b(NaN|-?Infinity)\b")
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """The object a record holds."""
-    if len(raw) > EVENT_MAX_BYTES:
-        raise InvalidInput("too_large", f"the record has {len(raw)} bytes, more than {EVENT_MAX_BYTES}")
+def parse(raw: bytes, max_bytes: int = EVENT_MAX_BYTES) -> dict[str, Any]:
+    """The object a record holds; what is no event may be longer than one."""
+    if len(raw) > max_bytes:
+        raise InvalidInput("too_large", f"the record has {len(raw)} bytes, more than {max_bytes}")
     # Before anything recurses. Nearly every event is one object in another, which two passes of memchr tell.
     if (b"[" in raw or raw.count(b"{") > EVENT_MAX_DEPTH) and _too_deep(raw):
         raise InvalidInput("too_deep", f"the record nests deeper than {EVENT_MAX_DEPTH} levels")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.answers import PriceEstimate
 from api.auth import needs
@@ -13,10 +14,12 @@ from api.problems import BODY_RESPONSES
 from api.tokens import Token
 from rating.estimate import estimate
 from schemas.canonical import parse
+from schemas.limits import BODY_MAX_BYTES
 
 router = APIRouter(tags=["prices"])
 
 _QUANTITY: Final[dict[str, Any]] = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+_DIMENSION: Final[dict[str, Any]] = {"type": ["string", "number", "boolean", "null"]}
 _REQUEST: Final[dict[str, Any]] = {
     "type": "object",
     "description": "A price, and a quantity or the quantities of several events of one period",
@@ -31,7 +34,10 @@ _REQUEST: Final[dict[str, Any]] = {
                 "required": ["quantity"],
                 "properties": {
                     "quantity": _QUANTITY,
-                    "dimensions": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "dimensions": {
+                        "type": "object",
+                        "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+                    },
                 },
             },
         },
@@ -44,4 +50,5 @@ async def post_estimate(request: Request, token: Annotated[Token, needs("usage:r
     """The amount of a period, exact and not rounded, with the steps that lead to it."""
     _, body = await read_body(request, JSON)
     with json_judged(body):
-        return PriceEstimate.model_validate(estimate(parse(body)).document())
+        found = await run_in_threadpool(estimate, parse(body, BODY_MAX_BYTES))
+        return PriceEstimate.model_validate(found.document())

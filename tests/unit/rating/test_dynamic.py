@@ -96,6 +96,7 @@ def test_a_field_lies_anywhere_in_the_event() -> None:
     """Deeper in the data, or in the envelope."""
     assert dynamic(amount_field="data.bill.total").amount_of(sent({"bill": {"total": "3"}})) == 3 * NANOS
     assert dynamic(amount_field="cost").amount_of(sent({}, cost="4")) == 4 * NANOS
+    assert dynamic(amount_field="cost").amount_of(sent({"cost": "5"}, cost="4")) == 5 * NANOS
     with pytest.raises(InvalidInput, match=r"data\.bill\.total is missing"):
         dynamic(amount_field="data.bill.total").amount_of(sent({"bill": 3}))
 

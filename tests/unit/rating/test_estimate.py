@@ -10,6 +10,7 @@ from rating.estimate import estimate
 from schemas.errors import InvalidInput
 from tests.unit.rating.test_graduated import FLATS, FONTS
 
+CARDS = {"model": "percentage", "rate_percent": "2.9", "fixed_per_event": "0.30"}
 UNIT = {"model": "per_unit", "unit_amount": "1"}
 
 
@@ -44,6 +45,17 @@ def test_an_estimate_is_the_amount_and_its_lines() -> None:
         ({"price": UNIT, "quantities": [{"quantity": 5, "dimensions": {"model": "a"}}]}, "5"),
         ({"price": {**UNIT, "match": {"model": "a"}}, "quantities": [{"quantity": 5}]}, "5"),
         ({"price": {**UNIT, "match": {"m": "a"}}, "quantities": [{"quantity": 5, "dimensions": {"m": "a"}}]}, "5"),
+        ({"price": {**UNIT, "match": {"m": 7}}, "quantities": [{"quantity": 5, "dimensions": {"m": 7}}]}, "5"),
+        ({"price": {**UNIT, "match": {"m": True}}, "quantities": [{"quantity": 5, "dimensions": {"m": True}}]}, "5"),
+        ({"price": UNIT, "quantities": [{"quantity": 5, "dimensions": {"m": None, "n": "x"}}]}, "5"),
+        ({"price": CARDS, "quantity": "100"}, "3.2"),
+        ({"price": CARDS, "quantities": [{"quantity": "100"}, {"quantity": "50"}]}, "4.95"),
+        ({"price": CARDS, "quantities": []}, "0"),
+        ({"price": {**CARDS, "minimum_amount": "5"}, "quantities": []}, "5"),
+        (
+            {"price": {"model": "dynamic", "multiplier": "1.1"}, "quantities": [{"quantity": 1}, {"quantity": "2"}]},
+            "3.3",
+        ),
     ],
 )
 def test_an_estimate_is_exact_and_not_rounded(request_: dict[str, Any], amount: str) -> None:
@@ -68,8 +80,11 @@ def test_an_estimate_is_exact_and_not_rounded(request_: dict[str, Any], amount: 
         ({"price": UNIT, "quantities": [{"quantity": 1}, {"quantity": "-1.5"}]}, "would be -0.5, below zero"),
         ({"price": UNIT, "quantities": 5}, "quantities must be a list"),
         ({"price": UNIT, "quantities": [5]}, "quantities[0] must be an object"),
-        ({"price": UNIT, "quantities": [{}]}, "quantities[0].quantity must be decimal text"),
-        ({"price": UNIT, "quantities": [{"quantity": 1, "dimensions": {"m": 1}}]}, "quantities[0].dimensions must be"),
+        ({"price": UNIT, "quantities": [{}]}, "quantities[0].quantity is missing"),
+        ({"price": UNIT, "quantities": [{"quantity": "x"}]}, "quantities[0].quantity must be decimal text"),
+        ({"price": UNIT, "quantities": [{"quantity": 1, "dimensions": {"m": []}}]}, "quantities[0].dimensions must be"),
+        ({"price": UNIT, "quantities": [{"quantity": 1, "dimensions": 5}]}, "quantities[0].dimensions must be"),
+        ({"price": UNIT, "quantities": [{"quantity": 0}] * 100_001}, "quantities has 100001 events, more than"),
         (
             {"price": {**UNIT, "match": {"m": "a"}}, "quantities": [{"quantity": 1, "dimensions": {"m": "b"}}]},
             "the price does not match quantities[0].dimensions",
@@ -81,3 +96,23 @@ def test_what_cannot_be_estimated_is_named(request_: dict[str, Any], said: str) 
     with pytest.raises(InvalidInput) as refused:
         estimate(request_)
     assert said in refused.value.detail
+
+
+def test_the_field_at_fault_has_a_pointer() -> None:
+    """For whoever answers over HTTP."""
+    with pytest.raises(InvalidInput) as refused:
+        estimate({"price": UNIT, "quantities": [{"quantity": 1}, {"quantity": "x"}]})
+    assert refused.value.pointer == "/quantities/1/quantity"
+
+
+def test_events_of_a_percentage_are_told_together() -> None:
+    """What is free, at the rate, and the fixed fees of all."""
+    answer = estimate({"price": {**CARDS, "free_amount": "60"}, "quantities": [{"quantity": "50"}] * 3}).document()
+    assert answer == {
+        "amount": "3.21",
+        "lines": [
+            {"name": "free", "quantity": "60", "unit_amount": "0", "amount": "0"},
+            {"name": "rate", "quantity": "90", "unit_amount": "0.029", "amount": "2.61"},
+            {"name": "fixed", "quantity": "0", "amount": "0.6"},
+        ],
+    }
