@@ -10,7 +10,7 @@ Errors: InvalidInput `no_price`, `amount_overflow`, `out_of_range`, `currency_mi
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from rating.chunk import COUNTER_BYTES, UTF8, WIDE_BYTES, Chunk, burnt_bytes
 from rating.tariff import Tariff
@@ -40,15 +40,30 @@ Counted = list[tuple[str, int]]
 """Counters of the account and what they will hold."""
 
 
-def rate_into(chunk: Chunk, event: Event, account: Account, tariff: Tariff, counted: Counted) -> int:
+class Piece(NamedTuple):
+    """A part of something that is charged in parts: what all up to its end measures, less what all before it did. It is
+    charged at the time of `event`; a negative part takes back what was charged."""
+
+    event: Event
+    before: Event | None
+    """None: it is the first part."""
+
+
+def rate_into(
+    chunk: Chunk, event: Event, account: Account, tariff: Tariff, counted: Counted, before: Event | None = None
+) -> int:
     """Puts an event's charges into the columns; their sum in nanos. What the account has to count is added to
-    `counted`, and read from there before the account, so that the pieces of one event follow on one another."""
+    `counted`, and read from there before the account, so that the pieces of one event follow on one another.
+
+    With `before` the event is a Piece: its quantities are what they are more than those of `before`."""
     entries = chunk.entries
     rates, quantities, amounts = entries.charge_rate, entries.charge_quantity, entries.charge_amount
     occurred_at = event.occurred_at
     total = 0
     for line in tariff.lines:
         quantity = line.measure(event)
+        if before is not None:
+            quantity -= line.measure(before)
         if not line.start <= occurred_at < line.end:
             line.move(occurred_at)
         price = line.price
@@ -69,16 +84,20 @@ def rate_into(chunk: Chunk, event: Event, account: Account, tariff: Tariff, coun
             amount = 0
         elif price.cumulative:
             counter = counter_key(price.id, month_start(occurred_at))
-            before = dict(counted)[counter] if counted and counter in dict(counted) else account.counted(counter)
-            after = quantity if before is None else before + quantity
+            so_far = dict(counted)[counter] if counted and counter in dict(counted) else account.counted(counter)
+            if before is not None and not quantity:
+                continue
+            after = quantity if so_far is None else so_far + quantity
             chunk.weight += COUNTER_BYTES
-            if before is None:
+            if so_far is None:
                 check_room(account, counter)
                 chunk.weight += UTF8 * len(counter)
-            amount = price.charge_after(before, after)
+            amount = price.charge_after(so_far, after)
             counted.append((counter, after))
-            if before:
-                entries.charge_before[len(rates)] = pack_int(before)
+            if so_far:
+                entries.charge_before[len(rates)] = pack_int(so_far)
+        elif before is not None and quantity < 0:
+            amount = -price.charge(-quantity)
         else:
             amount = price.charge(quantity)
             if not quantity and not amount:
