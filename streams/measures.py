@@ -14,7 +14,6 @@ from schemas.errors import Unavailable
 from schemas.ledger import LedgerRecord
 from schemas.outcome import OUTCOME_NAMES
 
-
 ALARMING: Final = (("dead_letter", "internal_error"), ("dead_letter", "conflict"), ("ignored", "rerouted"))
 """Shown as 0 from the start: the first of them is an increase that an alert sees."""
 
