@@ -35,35 +35,39 @@ _MODEST: Final = AMOUNT_MAX_NANOS // 4
 _WIRE_INT: Final = 2**63
 _PLAIN_QUANTITY: Final = 2**63
 _CHARGE: Final = int(PostingKind.CHARGE)
+_CORRECTION: Final = int(PostingKind.CORRECTION)
 
 Counted = list[tuple[str, int]]
 """Counters of the account and what they will hold."""
 
 
 class Piece(NamedTuple):
-    """A part of something that is charged in parts: what all up to its end measures, less what all before it did. It is
-    charged at the time of `event`; a negative part takes back what was charged."""
+    """A part of what is charged in parts: what `event` measures, less what `before` (what was there before the part)
+    does. It is charged at the time of `event`."""
 
     event: Event
-    before: Event | None
+    before: Event | None = None
     """None: it is the first part."""
+    taken_back: bool = False
+    """It was charged so, and that is undone."""
 
 
 def rate_into(
-    chunk: Chunk, event: Event, account: Account, tariff: Tariff, counted: Counted, before: Event | None = None
+    chunk: Chunk, event: Event, account: Account, tariff: Tariff, counted: Counted, piece: Piece | None = None
 ) -> int:
     """Puts an event's charges into the columns; their sum in nanos. What the account has to count is added to
     `counted`, and read from there before the account, so that the pieces of one event follow on one another.
 
-    With `before` the event is a Piece: its quantities are what they are more than those of `before`."""
+    With `piece` (whose event it then is) its quantities are those of the piece, which may be negative."""
     entries = chunk.entries
     rates, quantities, amounts = entries.charge_rate, entries.charge_quantity, entries.charge_amount
     occurred_at = event.occurred_at
     total = 0
     for line in tariff.lines:
         quantity = line.measure(event)
-        if before is not None:
-            quantity -= line.measure(before)
+        if piece is not None:
+            quantity -= line.measure(piece.before) if piece.before is not None else 0
+            quantity = -quantity if piece.taken_back else quantity
         if not line.start <= occurred_at < line.end:
             line.move(occurred_at)
         price = line.price
@@ -85,7 +89,7 @@ def rate_into(
         elif price.cumulative:
             counter = counter_key(price.id, month_start(occurred_at))
             so_far = dict(counted)[counter] if counted and counter in dict(counted) else account.counted(counter)
-            if before is not None and not quantity:
+            if piece is not None and not quantity:
                 continue
             after = quantity if so_far is None else so_far + quantity
             chunk.weight += COUNTER_BYTES
@@ -96,7 +100,7 @@ def rate_into(
             counted.append((counter, after))
             if so_far:
                 entries.charge_before[len(rates)] = pack_int(so_far)
-        elif before is not None and quantity < 0:
+        elif piece is not None and quantity < 0:
             amount = -price.charge(-quantity)
         else:
             amount = price.charge(quantity)
@@ -148,7 +152,7 @@ def settle(
             if burnt:
                 entries.burnt[len(entries.posting_kind)] = burnt
                 chunk.weight += burnt_bytes(burnt)
-            entries.posting_kind.append(_CHARGE)
+            entries.posting_kind.append(_CHARGE if total > 0 else _CORRECTION)
             entries.posting_amount.append(-taken)
             entries.posting_balance.append(account.balance)
             entries.posting_currency.append(currency)
