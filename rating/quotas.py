@@ -128,7 +128,7 @@ def level_of(account: Account | None, meter: str) -> int | None:
     """The value of a built-in level, in nano-units; None for whatever else."""
     if meter != DEVICES_OPEN:
         return None
-    return len(account.allocations) * 10**9 if account is not None else 0
+    return sum(not one.expired for one in account.allocations.values()) * 10**9 if account is not None else 0
 
 
 def _at(rule: QuotaRule, state: str | None, span: WindowSpan, anchor: int, months: int) -> tuple[int, int]:

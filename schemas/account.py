@@ -82,6 +82,8 @@ class Allocation(msgspec.Struct, array_like=True):
     """0: never."""
     data: bytes
     """The event's data as JSON: what pieces of its time are charged with."""
+    expired: bool = False
+    """`expires_at` went by without a release: it is open no longer, and waits for what corrects it."""
 
 
 NO_TERMS = Terms()

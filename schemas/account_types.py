@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.account_shape import Named, account_type
 from schemas.commands import COMMAND_TYPES, Priority
+from schemas.device_commands import DEVICE_COMMANDS
 from schemas.invoicing_commands import INVOICING_COMMANDS
 from schemas.shape import Currency, Id
 
@@ -111,4 +112,5 @@ ACCOUNT_TYPES: Final = {
     "user.deleted": _user,
     **COMMAND_TYPES,
     **INVOICING_COMMANDS,
+    **DEVICE_COMMANDS,
 }

@@ -103,6 +103,12 @@ class _Allocated(_Named, frozen=True, kw_only=True, gc=False):
 class _Heartbeat(_Named, frozen=True, kw_only=True, gc=False):
     allocation_id: Id
     until: Timestamp
+    allocated_at: Timestamp | None = None
+    cpu_cores: Any = None
+    memory_mb: Any = None
+    storage_mb: Any = None
+    gpu_count: Count | None = None
+    device_type: Id | None = None
 
 
 class _Reported(_Named, frozen=True, kw_only=True, gc=False):
@@ -204,7 +210,13 @@ def _allocated(data: dict[str, Any]) -> Filled:
 
 def _heartbeat(data: dict[str, Any]) -> Filled:
     sent = read(data, _Heartbeat, "/data")
-    return Filled({"final": True} | data, {"until": read_time(sent.until, data, "until")})
+    computed = {"until": read_time(sent.until, data, "until")}
+    if sent.allocated_at is not None:
+        computed["allocated_at"] = read_time(sent.allocated_at, data, "allocated_at")
+    for name in ("cpu_cores", "memory_mb", "storage_mb"):
+        if data.get(name) is not None:
+            read_size(data[name], f"/data/{name}")
+    return Filled({"final": True} | data, computed)
 
 
 def _reported(data: dict[str, Any]) -> Filled:
