@@ -26,7 +26,7 @@ from rating.wallet import (
 )
 from schemas.account import PREPAID, Account, counter_key
 from schemas.event import Event
-from schemas.ledger import BELOW_ZERO, LATE, PostingKind
+from schemas.ledger import BELOW_ZERO, LATE, PostingKind, Rate
 from schemas.limits import AMOUNT_MAX_NANOS
 from schemas.money import decimal_text, pack_int
 from schemas.period import month_of, month_start
@@ -113,6 +113,15 @@ def rate_into(
         amounts.append(amount)
         total += amount
     return total
+
+
+def rate_amount(chunk: Chunk, amount: int, meter: str, currency: str) -> None:
+    """Puts a charge into the columns that no price made: an amount of nanos, and no quantity."""
+    entries = chunk.entries
+    entries.rates.append(Rate(meter, "", chunk.position, "", currency, ()))
+    entries.charge_rate.append(len(entries.rates) - 1)
+    entries.charge_quantity.append(0)
+    entries.charge_amount.append(amount)
 
 
 def settle(

@@ -14,8 +14,9 @@ from typing import Any
 from rating.book import PriceBook
 from rating.charging import Counted, rate_into, settle
 from rating.chunk import Chunk
-from rating.claims import CLAIMING, Claim, claims
+from rating.claims import ALLOCATION, CLAIMING, Claim, claims
 from rating.decision import Decision, Judged, Received, Standing, Unreadable
+from rating.devices import is_lease
 from rating.effects import EFFECTS, IDENTITIES
 from rating.effects.credits import expired
 from rating.turn import Effect, NoEffect, Refused, Turn
@@ -25,6 +26,7 @@ from schemas.errors import InvalidInput
 from schemas.event import ACCOUNT_TYPES, COMMAND_PREFIX, Event
 from schemas.ledger import HOLD_NOT_OPEN, PostingKind
 from schemas.outcome import Outcome
+from schemas.usage_types import DEVICE_RELEASED
 
 CHARGEABLE = frozenset({"session.tokens_used", "device.released", "usage.reported"})
 """Types that are a dead letter when nothing measures them: not to charge them is to lose money."""
@@ -32,7 +34,7 @@ CHARGEABLE = frozenset({"session.tokens_used", "device.released", "usage.reporte
 UNCHARGED = frozenset({"session.ended"})
 """Built-in types that need no meter."""
 
-UNSUPPORTED = frozenset({"device.heartbeat", "usage.corrected"})
+UNSUPPORTED = frozenset({"usage.corrected"})
 """Built-in types that this version does not yet decide: kept as dead letters, to be retried."""
 
 
@@ -107,7 +109,7 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
     if account is None:
         account = chunk.accounts[key] = new_account(event.tenant, event.customer)
     effect = EFFECTS.get(event.type)
-    if effect is not None:
+    if effect is not None and (event.type != DEVICE_RELEASED or is_lease(chunk, event, account)):
         _act(chunk, index, record, event, key, effect)
     elif event.type in ACCOUNT_TYPES:
         chunk.ignore(index, "no_effect")
@@ -156,16 +158,13 @@ def _act(chunk: Chunk, index: int, record: Received, event: Event, key: str, eff
 
 
 def _told_before(chunk: Chunk, index: int, event: Event, claim: Claim, told: bytes) -> None:
-    if claim.kind != "allocation":
+    if told != claim.content:
+        told_of = claim.kind.replace("_", " ")
+        raise InvalidInput("conflict", f"the event tells of a {told_of} that is booked already, otherwise", "/data")
+    if claim.kind != ALLOCATION:
         chunk.ignore(index, "no_effect")
         chunk.book_identity(index, event, ())
         return
-    if told != claim.content:
-        raise InvalidInput(
-            "conflict",
-            f"allocation {event.allocation_id!r} is released already, with other times",
-            "/data/allocation_id",
-        )
     chunk.entries.outcome[index] = Outcome.DUPLICATE
     chunk.entries.reason[index] = "same_allocation"
 
@@ -180,13 +179,13 @@ def _expire(chunk: Chunk, index: int, key: str, account: Account, now: int) -> N
 
 
 def _unmeasured(chunk: Chunk, index: int, event: Event) -> None:
-    tariffs = chunk.tariffs[event.tenant]
+    catalogue = chunk.tariffs[event.tenant].catalogue
     if event.type in CHARGEABLE:
         raise InvalidInput("no_meter", f"no meter of the catalogue measures {event.type} events", "/type")
     if event.type in UNSUPPORTED:
         raise InvalidInput("unsupported", f"{event.type} events are not decided by this version", "/type")
     if event.type == "device.allocated":
         return
-    if event.type not in UNCHARGED and (tariffs is None or not tariffs.catalogue.knows_type(event.type)):
+    if event.type not in UNCHARGED and (catalogue is None or not catalogue.knows_type(event.type)):
         raise InvalidInput("unknown_type", f"no meter names the type {event.type!r}, nor is it built in", "/type")
     chunk.ignore(index, "no_meter")

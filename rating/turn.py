@@ -15,15 +15,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rating.book import CompiledCatalogue
-from rating.charging import Counted, rate_into, settle
+from rating.charging import Counted, Piece, rate_amount, rate_into, settle
 from rating.chunk import Chunk
 from rating.decision import Command, Outgoing
+from rating.devices import parts, release_of
 from rating.wallet import Burnt
 from schemas.account import Account
 from schemas.documents import CUSTOMER, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput
 from schemas.event import Event
 from schemas.ledger import PostingKind
+from schemas.period import Period
 
 
 class Refused(Exception):
@@ -59,8 +61,8 @@ class Turn:
 
     @property
     def catalogue(self) -> CompiledCatalogue | None:
-        """The tenant's catalogue; None before its first version."""
-        return self._chunk.book.catalogue(self.event.tenant, self._chunk.position)
+        """The tenant's catalogue at the event's time; None before its first version."""
+        return self._chunk.book.catalogue(self.event.tenant, self._chunk.position, self.event.occurred_at)
 
     def document(self, kind: str, document_id: str) -> dict[str, Any] | None:
         """A fresh copy of a document that the event names. InvalidInput `conflict` for another customer's."""
@@ -97,28 +99,50 @@ class Turn:
         """Ends a hold: `settled`, `released` or `expired`; without effect if it has ended."""
         self._chunk.end_hold(self._index, hold_id, state, charged)
 
+    def measured(self, event: Event) -> bool:
+        """Whether any meter measures a usage event of the customer at its time."""
+        return self._chunk.tariff(event, self.account) is not None
+
+    def release_of(self, data: Mapping[str, Any], begin: int, end: int) -> Event:
+        """The device.released of an allocation of this event, had it ended at `end`; microseconds."""
+        return release_of(self.event, data, begin, end, begin)
+
+    def parts(self, data: Mapping[str, Any], begin: int, interval: Period, *, taken_back: bool = False) -> list[Piece]:
+        """The parts of an interval of the allocation that began at `begin`; see rating.devices."""
+        return parts(self._chunk, self.event, self.account, data, begin, interval, taken_back=taken_back)
+
     def claim(self, identity: bytes, content: bytes) -> None:
         """Books what may happen once, beside the event's own identity."""
         self._chunk.claim(identity, content)
 
-    def charge(self, *pieces: Event) -> int:
-        """Charges usage events (the event itself, or made after it) as one: each piece at its own time's price, the
-        sum in one posting; the sum in nanos. InvalidInput `no_meter` where nothing measures a piece."""
+    def charge(self, *pieces: Event | Piece) -> int:
+        """Charges usage events (the event itself, or made after it), or parts of such, as one: each at its own time's
+        price, the sum in one posting; the sum in nanos. InvalidInput `no_meter` where nothing measures a piece."""
         chunk, account = self._chunk, self.account
         counted: Counted = []
         total = 0
         currency = ""
         for piece in pieces:
-            tariff = chunk.tariff(piece, account)
+            part = piece if isinstance(piece, Piece) else None
+            event = piece.event if isinstance(piece, Piece) else piece
+            tariff = chunk.tariff(event, account)
             if tariff is None:
-                raise InvalidInput("no_meter", f"no meter of the catalogue measures {piece.type} events", "/type")
+                raise InvalidInput("no_meter", f"no meter of the catalogue measures {event.type} events", "/type")
             currency = tariff.currency
-            total += rate_into(chunk, piece, account, tariff, counted)
+            total += rate_into(chunk, event, account, tariff, counted, part)
         if pieces:
             settle(
                 chunk, self._index, account, currency, total, counted, received_at=self.received_at, event=self.event
             )
         return total
+
+    def charge_amount(self, amount: int, meter: str, currency: str) -> None:
+        """Charges `amount` nanos that no price made, as one charge without a price; `meter` may be empty."""
+        chunk = self._chunk
+        rate_amount(chunk, amount, meter, currency)
+        settle(
+            chunk, self._index, self.account, currency, amount, [], received_at=self.received_at, event=self.event
+        )
 
 
 Effect = Callable[[Turn], None]

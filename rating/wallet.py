@@ -12,7 +12,7 @@ from bisect import insort
 from collections.abc import Sequence
 from typing import Final
 
-from schemas.account import Account, Grant, pack_account, pack_grant
+from schemas.account import PAID, PREPAID, Account, Grant, pack_account, pack_grant
 from schemas.errors import InvalidInput
 from schemas.limits import ACCOUNT_MAX_BYTES, AMOUNT_MAX_NANOS
 
@@ -116,13 +116,48 @@ def take_back(account: Account, amount: int, credit_id: str) -> Burnt:
     return burnt
 
 
+def spendable(account: Account) -> int:
+    """What charges may take before anybody is refused, holds apart: `available` without what is held."""
+    terms = account.terms
+    if terms.collection == PREPAID:
+        return account.balance + terms.overdraft
+    return account.balance + terms.credit_limit - account.receivable
+
+
+def payable(account: Account) -> int:
+    """What may leave the wallet as money, holds apart: what was paid for. Promotional credit can be spent, never taken
+    out, and neither can an overdraft."""
+    promotional = sum(grant.remaining for grant in account.grants if grant.kind != PAID)
+    return max(min(account.balance, account.balance + max(_debt(account), 0) - promotional), 0)
+
+
+def pay_out(account: Account, amount: int) -> Burnt:
+    """Takes money out that `payable` has: from paid credits, in burn order."""
+    account.balance -= amount
+    left = amount
+    burnt: Burnt = []
+    for grant in account.grants:
+        part = min(left, grant.remaining) if grant.kind == PAID else 0
+        if part:
+            grant.remaining -= part
+            left -= part
+            burnt.append((grant.credit_id, part))
+    account.grants = [grant for grant in account.grants if grant.remaining]
+    return burnt
+
+
 def expire(account: Account, now: int) -> Burnt:
     """Takes out what credits that expired at or before `now` have left; which and how much."""
     expired = [grant for grant in account.grants if 0 < grant.expires_at <= now]
     for grant in expired:
-        account.balance -= grant.remaining
-        account.grants.remove(grant)
+        lapse(account, grant)
     return [(grant.credit_id, grant.remaining) for grant in expired]
+
+
+def lapse(account: Account, grant: Grant) -> None:
+    """Takes out what one credit has left."""
+    account.balance -= grant.remaining
+    account.grants.remove(grant)
 
 
 def settle_currency(account: Account, currency: str) -> None:

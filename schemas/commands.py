@@ -38,6 +38,8 @@ ORDER_CANCEL: Final = "tollgate.order.cancel"
 ORDER_EXPIRE: Final = "tollgate.order.expire"
 ORDER_FULFILL: Final = "tollgate.order.fulfill"
 ORDER_REFUND: Final = "tollgate.order.refund"
+ORDER_MARK: Final = "tollgate.order.mark"
+"""What became of an order's payment."""
 PAYMENT_CREATE: Final = "tollgate.payment.create"
 PAYMENT_COMPLETE: Final = "tollgate.payment.complete"
 PAYMENT_CANCEL: Final = "tollgate.payment.cancel"
@@ -45,10 +47,6 @@ PAYMENT_REFUND: Final = "tollgate.payment.refund"
 
 PRIORITY_MAX: Final = 10**6
 """Priorities of credits lie in +-PRIORITY_MAX; a lower one burns first, and 0 is the default."""
-
-INTENT_PREFIX: Final = "pi_"
-"""An order's payment intent is named by the order behind this, so that a payment that names the intent alone leads to
-its order."""
 
 Priority = Annotated[int, msgspec.Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
 Words = Annotated[str, msgspec.Meta(max_length=1000)]
@@ -178,6 +176,7 @@ class _OrderChange(_Command, frozen=True, kw_only=True, gc=False):
     items: list[Any] | None = None
     metadata: dict[str, Any] | None = None
     fulfillment_details: dict[str, Any] | None = None
+    status: Literal["refunded", "canceled"] | None = None
 
 
 class _PaymentCreate(_Command, frozen=True, kw_only=True, gc=False):
@@ -219,6 +218,7 @@ COMMAND_TYPES: Final[dict[str, BuiltIn]] = {
     ORDER_EXPIRE: _order_change,
     ORDER_FULFILL: _order_change,
     ORDER_REFUND: _order_change,
+    ORDER_MARK: _order_change,
     PAYMENT_CREATE: account_type(_PaymentCreate, positive=True),
     PAYMENT_COMPLETE: _payment_change,
     PAYMENT_CANCEL: _payment_change,

@@ -15,11 +15,8 @@ from typing import Annotated, Any, Final, Literal
 from zoneinfo import available_timezones
 
 import msgspec
-from pydantic import TypeAdapter, ValidationError
 
-from schemas import catalog
 from schemas.account import POSTPAID, PREPAID, Terms
-from schemas.catalog_shapes import Quota
 from schemas.errors import InvalidInput
 from schemas.money import parse_amount
 from schemas.period import SECOND
@@ -27,9 +24,6 @@ from schemas.shape import Currency, Id, read
 
 OVERRIDES_MAX: Final = 50
 """Prices, and quotas, that a customer may have of its own: they travel with every value of its account."""
-
-OWN_MAX_BYTES: Final = 30_000
-"""All of them as JSON."""
 
 METADATA_MAX: Final = 50
 COOL_OFF_SECONDS: Final = 3600
@@ -43,7 +37,6 @@ Words = Annotated[str, msgspec.Meta(max_length=500)]
 _SPAN: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _DURATION: Final = re.compile(r"P(?:(\d{1,3})D)?(?:T(?:(\d{1,5})H)?(?:(\d{1,7})M)?(?:(\d{1,9})S)?)?", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_quotas: Final = TypeAdapter(tuple[Quota, ...])
 
 
 class _AutoTopUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +60,7 @@ class _Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_overrides: list[dict[str, Any]] | None = None
     quota_overrides: list[dict[str, Any]] | None = None
     stripe_customer_id: Id | None = None
+    test_clock: Id | None = None
     metadata: dict[str, Line] | None = None
 
 
@@ -103,13 +97,9 @@ def merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in after.items() if value is not None}
 
 
-def terms_of(fields: dict[str, Any]) -> Terms:
-    """What of checked fields decides about money."""
+def terms_of(fields: dict[str, Any], own: bytes = b"") -> Terms:
+    """What of checked fields decides about money; `own`: the overrides in their canonical form."""
     top_up = fields.get("auto_topup")
-    own: dict[str, Any] = {
-        "prices": fields.get("price_overrides") or [],
-        "quotas": fields.get("quota_overrides") or [],
-    }
     return Terms(
         collection=POSTPAID if fields.get("collection") == "postpaid" else PREPAID,
         credit_limit=parse_amount(fields.get("credit_limit") or "0"),
@@ -117,7 +107,7 @@ def terms_of(fields: dict[str, Any]) -> Terms:
         top_up_below=parse_amount(top_up["below"]) if top_up else 0,
         top_up_amount=parse_amount(top_up["amount"]) if top_up else 0,
         top_up_cool_off=cool_off_seconds(top_up.get("cool_off")) * SECOND if top_up else 0,
-        own=_own(own) if own["prices"] or own["quotas"] else b"",
+        own=own,
     )
 
 
@@ -165,33 +155,7 @@ def _check_top_up(sent: _AutoTopUp, pointer: str) -> None:
 
 
 def _check_overrides(sent: _Fields, pointer: str) -> None:
-    prices, quotas = sent.price_overrides or [], sent.quota_overrides or []
-    for name, listed in (("price_overrides", prices), ("quota_overrides", quotas)):
-        if len(listed) > OVERRIDES_MAX:
+    """How many; what they say is for `rating.own`, which knows the catalogue."""
+    for name in ("price_overrides", "quota_overrides"):
+        if len(getattr(sent, name) or ()) > OVERRIDES_MAX:
             raise InvalidInput("out_of_range", f"{name} has more than {OVERRIDES_MAX} entries", f"{pointer}/{name}")
-    ids: set[str] = set()
-    for place, price in enumerate(prices):
-        where = f"{pointer}/price_overrides/{place}"
-        missing = next((name for name in ("id", "meter") if name not in price), None)
-        if missing is not None:
-            raise InvalidInput("missing_field", f"a price needs its {missing}", f"{where}/{missing}")
-        try:
-            price_id = catalog.price_from_document(price).id
-        except InvalidInput as fault:
-            raise InvalidInput("bad_price", fault.detail, where) from None
-        if price_id in ids:
-            raise InvalidInput("bad_price", f"the price id {price_id!r} is used twice", f"{where}/id")
-        ids.add(price_id)
-    try:
-        _quotas.validate_python(quotas)
-    except ValidationError as fault:
-        first = fault.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = "/".join(str(part) for part in first["loc"])
-        raise InvalidInput("bad_quota", str(first["msg"]), f"{pointer}/quota_overrides/{where}") from None
-    if len(_own([prices, quotas])) > OWN_MAX_BYTES:
-        raise InvalidInput(
-            "out_of_range", f"overrides have more than {OWN_MAX_BYTES} bytes", f"{pointer}/price_overrides"
-        )
-
-
-_own: Final = msgspec.json.Encoder(order="sorted").encode

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Final
 
 from rating.effects import credits as credits_flow
-from rating.effects import payments, users
+from rating.effects import customers, devices, intents, orders, payments, users, wallet_commands
 from rating.turn import Effect, Naming
 from schemas.event import Event
 
-_FLOWS: Final = (credits_flow, payments, users)
+_FLOWS: Final = (credits_flow, customers, devices, intents, orders, payments, users, wallet_commands)
 
 EFFECTS: Final[dict[str, Effect]] = {kind: effect for flow in _FLOWS for kind, effect in flow.EFFECTS.items()}
 """By event type."""
