@@ -43,6 +43,7 @@ STATUS_OF_REASON: Final[dict[str, int]] = {
     "bad_encoding": 400,
     "not_json": 400,
     "tenant_mismatch": 403,
+    "missing_scope": 403,
 }
 
 RETRY_AFTER_SECONDS: Final = 2

@@ -16,14 +16,21 @@ from api.parts import Tollgate
 from api.problems import BODY_RESPONSES, Refused, not_found
 from api.shaping import event_place, event_record
 from api.tokens import Token
-from ingest.accept import Record, accept, split_batch
+from ingest.accept import Record, judge, split_batch
 from schemas.errors import InvalidInput
+from schemas.event import COMMAND_PREFIX, peek
 from schemas.limits import BATCH_MAX_ENTRIES
+from schemas.topics import ACCOUNT_EVENTS
 
 router = APIRouter(tags=["events"])
 
 RECORDS_SHOWN: Final = 100
 """Of one source and id; a sender that repeats itself more often sees the first."""
+
+ACCOUNT_SCOPE: Final = "wallet:write"
+"""Account events move money and make plans: writing events alone is not enough."""
+
+OWN_SOURCE: Final = "tollgate"
 
 _EVENT: Final[dict[str, Any]] = {
     "type": "object",
@@ -62,9 +69,9 @@ async def post_events(
     rejected: list[Rejection] = []
     with tollgate.measures.reporting() as report, json_judged(body):
         if media_type == CLOUDEVENTS_BATCH:
-            accepted, rejected = _judge(_split(body), token.tenant, now, parts.max_future)
+            accepted, rejected = _judge(_split(body), token, now, parts.max_future)
         else:
-            accepted = [accept(body, token.tenant, now, parts.max_future)]
+            accepted = [_allowed(body, token, now, parts.max_future)]
         report.taken, report.refused = len(accepted), len(rejected)
         if accepted:
             await parts.publisher.publish(accepted)
@@ -112,12 +119,30 @@ def _split(body: bytes) -> list[bytes]:
     return batch
 
 
-def _judge(batch: list[bytes], tenant: str, now: int, max_future: int) -> tuple[list[Record], list[Rejection]]:
+def _allowed(raw: bytes, token: Token, now: int, max_future: int) -> Record:
+    """The record of an event that is well formed and that the token may send."""
+    _refuse_commands(peek(raw).type)  # before its shape is judged: what such a type has to hold is nobody's business
+    event, record = judge(raw, token.tenant, now, max_future)
+    _refuse_commands(event.type)
+    if event.source == OWN_SOURCE:
+        # Its own commands are known by this source and their id: whoever used one up would keep it from happening.
+        raise InvalidInput("out_of_range", f"the source {OWN_SOURCE!r} is Tollgate's own", "/source")
+    if record.topic == ACCOUNT_EVENTS and ACCOUNT_SCOPE not in token.scopes:
+        raise InvalidInput("missing_scope", f"{event.type} is an account event: it needs {ACCOUNT_SCOPE}", "/type")
+    return record
+
+
+def _refuse_commands(event_type: str) -> None:
+    if event_type.startswith(COMMAND_PREFIX):
+        raise InvalidInput("unknown_type", f"types of {COMMAND_PREFIX}* are Tollgate's own", "/type")
+
+
+def _judge(batch: list[bytes], token: Token, now: int, max_future: int) -> tuple[list[Record], list[Rejection]]:
     accepted: list[Record] = []
     rejected: list[Rejection] = []
     for index, raw in enumerate(batch):
         try:
-            accepted.append(accept(raw, tenant, now, max_future))
+            accepted.append(_allowed(raw, token, now, max_future))
         except InvalidInput as error:
             rejected.append(
                 Rejection(index=index, reason=error.reason, detail=error.detail, pointer=f"/{index}{error.pointer}")

@@ -46,6 +46,35 @@ async def test_account_events_go_to_their_own_topic(world: World) -> None:
     assert world.publisher.records[0].topic == "account.events"
 
 
+async def test_account_events_need_the_scope_of_wallets(world: World) -> None:
+    """Whoever may write usage may not grant credit: 403 alone, rejected in a batch, and nothing of it is sent."""
+    grant = {**EVENT, "type": "credit.granted", "data": {"credit_id": "c", "amount": "5", "currency": "USD"}}
+    headers = {**world.token("events:write"), "Content-Type": ONE}
+    response = await world.client.post("/v1/events", headers=headers, json=grant)
+    assert (response.status_code, response.json()["type"]) == (403, "urn:tollgate:problem:missing_scope")
+    headers["Content-Type"] = BATCH
+    response = await world.client.post("/v1/events", headers=headers, json=[grant, EVENT])
+    assert response.json()["accepted"] == 1
+    assert [(each["index"], each["reason"]) for each in response.json()["rejected"]] == [(0, "missing_scope")]
+    assert [record.topic for record in world.publisher.records] == ["usage.events"]
+    assert (await send(world, grant)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"type": "tollgate.wallet.deposit"}, "unknown_type"),
+        ({"type": "tollgate.invoice.paid", "source": "tollgate"}, "unknown_type"),
+        ({"source": "tollgate"}, "out_of_range"),
+    ],
+)
+async def test_nobody_sends_commands_of_ours(world: World, changed: dict[str, str], reason: str) -> None:
+    """Neither with a token of all scopes, nor by an event that takes a command's identity."""
+    response = await send(world, {**EVENT, **changed})
+    assert (response.status_code, response.json()["errors"][0]["reason"]) == (422, reason)
+    assert world.publisher.records == []
+
+
 async def test_a_batch_says_which_of_its_events_are_refused_and_why(world: World) -> None:
     """The good ones are taken, the others named by their index."""
     other = {**EVENT, "tenantid": "globex"}
