@@ -1,7 +1,8 @@
 """The versions of all catalogues, and one of them compiled: the only thing that rating asks about meters and prices.
 
 A position is a version number: the highest seen when a batch began. At a position a tenant's catalogue is its newest
-own version up to there, or else the newest common one. A batch is decided wholly at one position, so that it can be
+own version up to there, or else the newest common one. A version with an `effective_from` holds for events from then
+on; those before it are rated by the newest of the others. A batch is decided wholly at one position, so that it can be
 named in the ledger.
 """
 
@@ -9,15 +10,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
 
-from rating.match import FOREVER_AGO, Offer, Offers, Timeline, timeline
+from rating.match import FOREVER, FOREVER_AGO, Offer, Offers, Timeline, timeline
 from rating.measure import Dimensions, Measurable, Measure, compile_dimensions, compile_measure, count
+from rating.model import nano_units
+from rating.own import compile_own
+from rating.quota_rule import QuotaRule, rules_of
 from rating.rate import Price, compile_price
 from schemas import catalog_shapes, expression
 from schemas.catalog import Catalog, CatalogVersion
+from schemas.catalog_faults import BUILT_IN_LEVELS
 from schemas.errors import InvariantBroken
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
 
@@ -59,7 +65,10 @@ class CompiledCatalogue:
             else:
                 self._by_type[meter.event_type] = (*self._by_type.get(meter.event_type, ()), compiled)
         self._common, self._of_plans = self._grouped()
-        self._timelines: dict[tuple[str, Dimensions, str | None], Timeline] = {}
+        self._timelines: dict[tuple[str, Dimensions, str | None, bytes], Timeline] = {}
+        self._meters = {meter.id: meter for meter in catalog.meters}
+        self._plans = {plan.id: plan for plan in catalog.plans}
+        self._quotas: dict[tuple[str, bytes], tuple[QuotaRule, ...]] = {}
 
     def meters_of(self, event_type: str, data: Mapping[str, Any]) -> tuple[CompiledMeter, ...]:
         """The meters that measure an event; of a reported one, the meter that it names."""
@@ -71,28 +80,65 @@ class CompiledCatalogue:
         """Whether any meter names this type of event."""
         return event_type in self._by_type or (event_type == USAGE_REPORTED and bool(self._reported))
 
-    def price(self, meter_id: str, dimensions: Dimensions, occurred_at: int, plan: str | None = None) -> Price | None:
-        """The price of a meter for these dimensions at that time, for subscribers of a plan if one is given."""
-        return self.timeline(meter_id, dimensions, plan).at(occurred_at)
+    def meter(self, meter_id: str) -> catalog_shapes.Meter | None:
+        """The meter with this id, as the catalogue writes it."""
+        return self._meters.get(meter_id)
 
-    def timeline(self, meter_id: str, dimensions: Dimensions, plan: str | None = None) -> Timeline:
-        """The prices of a meter for these dimensions over time."""
-        found = self._timelines.get((meter_id, dimensions, plan))
-        return found if found is not None else self._look_up(meter_id, dimensions, plan)
+    def plan(self, plan_id: str) -> catalog_shapes.Plan | None:
+        """The plan with this id, as the catalogue writes it."""
+        return self._plans.get(plan_id)
 
-    def price_by_id(self, price_id: str) -> Price | None:
-        """The price with this id."""
+    def features_of(self, plan_id: str) -> Mapping[str, bool | Decimal]:
+        """A plan's features; none of a plan that is not known."""
+        plan = self._plans.get(plan_id)
+        return plan.features if plan is not None else {}
+
+    def quotas_of(self, plan_id: str, own: bytes = b"") -> tuple[QuotaRule, ...]:
+        """The quotas of a plan's subscriber (empty: none) whose account carries these own terms.
+
+        Errors: InvalidInput for own terms that were never checked.
+        """
+        known = self._quotas.get((plan_id, own))
+        if known is None:
+            if len(self._quotas) >= MAX_TIMELINES:
+                self._quotas.clear()
+            countable = self._meters.keys() | BUILT_IN_LEVELS
+            known = rules_of(self._plans.get(plan_id), compile_own(own).terms.quotas, countable)
+            self._quotas[plan_id, own] = known
+        return known
+
+    def price(
+        self, meter_id: str, dimensions: Dimensions, occurred_at: int, plan: str | None = None, own: bytes = b""
+    ) -> Price | None:
+        """The price of a meter for these dimensions at that time, for subscribers of a plan if one is given, and for a
+        customer with own prices."""
+        return self.timeline(meter_id, dimensions, plan, own).at(occurred_at)
+
+    def timeline(self, meter_id: str, dimensions: Dimensions, plan: str | None = None, own: bytes = b"") -> Timeline:
+        """The prices of a meter for these dimensions over time: own ones first, then the plan's, then the common.
+
+        Errors: InvalidInput for own terms that were never checked.
+        """
+        found = self._timelines.get((meter_id, dimensions, plan, own))
+        return found if found is not None else self._look_up(meter_id, dimensions, plan, own)
+
+    def price_by_id(self, price_id: str, own: bytes = b"") -> Price | None:
+        """The price with this id; the customer's own where it has one of it."""
+        if own and (found := compile_own(own).prices.get(price_id)) is not None:
+            return found
         return self._prices.get(price_id)
 
-    def _look_up(self, meter_id: str, dimensions: Dimensions, plan: str | None) -> Timeline:
+    def _look_up(self, meter_id: str, dimensions: Dimensions, plan: str | None, own: bytes) -> Timeline:
         groups = []
+        if own and (owned := compile_own(own).offers.get(meter_id)) is not None:
+            groups.append(owned)
         if plan is not None and (of_plan := self._of_plans.get((plan, meter_id))) is not None:
             groups.append(of_plan)
         if (common := self._common.get(meter_id)) is not None:
             groups.append(common)
         if len(self._timelines) >= MAX_TIMELINES:
             self._timelines.clear()
-        found = self._timelines[meter_id, dimensions, plan] = timeline(groups, dict(dimensions))
+        found = self._timelines[meter_id, dimensions, plan, own] = timeline(groups, dict(dimensions))
         return found
 
     def _grouped(self) -> tuple[dict[str, Offers], dict[tuple[str, str], Offers]]:
@@ -126,7 +172,51 @@ def _compile_meter(meter: catalog_shapes.Meter, priced: bool) -> CompiledMeter:
         measure: Measure = count
     else:
         measure = compile_measure(expression.parse(meter.quantity or "data.quantity"))
-    return CompiledMeter(meter.id, measure, compile_dimensions(meter.dimensions), priced)
+    return CompiledMeter(meter.id, measure, _dimensions(meter), priced)
+
+
+def _dimensions(meter: catalog_shapes.Meter) -> Callable[[Measurable], Dimensions]:
+    """A meter's dimensions as a function of an event: those of fields in the meter's order, then those of bounds."""
+    of_fields = compile_dimensions(meter.dimensions)
+    return _with_bounds(of_fields, meter.bounds)
+
+
+def likeness_of(meters: Iterable[catalog_shapes.Meter]) -> Callable[[Measurable], Dimensions]:
+    """What events must have in common to have all dimensions of some meters in common."""
+    meters = tuple(meters)
+    names = {name for meter in meters for name in meter.dimensions}
+    bounds = {f"{bound.quantity} > {bound.above}": bound for meter in meters for bound in meter.bounds.values()}
+    return _with_bounds(compile_dimensions(tuple(sorted(names))), bounds)
+
+
+def _with_bounds(
+    of_fields: Callable[[Measurable], Dimensions], named: Mapping[str, catalog_shapes.Bound]
+) -> Callable[[Measurable], Dimensions]:
+    if not named:
+        return of_fields
+    bounds = tuple(
+        (name, compile_measure(expression.parse(bound.quantity)), nano_units(bound.above))
+        for name, bound in named.items()
+    )
+
+    def dimensions(event: Measurable) -> Dimensions:
+        return of_fields(event) + tuple((name, "true") for name, measure, above in bounds if measure(event) > above)
+
+    return dimensions
+
+
+class Reigns(NamedTuple):
+    """The catalogues of a tenant at a position, by the events' time: catalogues[i] from starts[i - 1] on."""
+
+    starts: tuple[int, ...]
+    catalogues: tuple[CompiledCatalogue | None, ...]
+
+    def span(self, instant: int) -> tuple[int, int, CompiledCatalogue | None]:
+        """The catalogue of an instant, and from when until when it is that."""
+        place = bisect_right(self.starts, instant)
+        start = self.starts[place - 1] if place else FOREVER_AGO
+        end = self.starts[place] if place < len(self.starts) else FOREVER
+        return start, end, self.catalogues[place]
 
 
 class PriceBook:
@@ -135,7 +225,7 @@ class PriceBook:
     def __init__(self) -> None:
         self._versions: dict[str | None, list[CatalogVersion]] = defaultdict(list)
         self._compiled: dict[int, CompiledCatalogue] = {}
-        self._at_hand: dict[tuple[str, int], CompiledCatalogue | None] = {}
+        self._at_hand: dict[tuple[str, int], Reigns] = {}
         self.position = 0
         """The highest version added; 0 before the first."""
 
@@ -147,25 +237,52 @@ class PriceBook:
         self.position = version.version
         self._at_hand.clear()
 
-    def catalogue(self, tenant: str, position: int) -> CompiledCatalogue | None:
-        """A tenant's catalogue at a position; None where neither it nor the common one had a version yet."""
+    def catalogue(self, tenant: str, position: int, occurred_at: int = FOREVER) -> CompiledCatalogue | None:
+        """A tenant's catalogue at a position for events of a time, without one for those of the farthest future; None
+        where neither it nor the common one had a version for them yet."""
+        return self.reigns(tenant, position).span(occurred_at)[2]
+
+    def reigns(self, tenant: str, position: int) -> Reigns:
+        """All catalogues of a tenant at a position."""
         try:
             return self._at_hand[tenant, position]
         except KeyError:
             if len(self._at_hand) >= MAX_TENANTS_AT_HAND:
                 self._at_hand.clear()
-        found = self._newest(tenant, position) or self._newest(None, position)
-        compiled = self._at_hand[tenant, position] = self._compile(found) if found is not None else None
-        return compiled
+        found = self._at_hand[tenant, position] = self._reigns(tenant, position)
+        return found
 
-    def version(self, tenant: str | None, position: int) -> CatalogVersion | None:
-        """The newest version applied for exactly this tenant (None: for all) up to a position."""
-        return self._newest(tenant, position)
+    def version(self, tenant: str | None, position: int, instant: int = FOREVER) -> CatalogVersion | None:
+        """The newest version applied for exactly this tenant (None: for all) up to a position, of those that hold for
+        events of a time."""
+        for version in self._standing(tenant, position):
+            if _start(version) <= instant:
+                return version
+        return None
 
-    def _newest(self, tenant: str | None, position: int) -> CatalogVersion | None:
+    def versions(self, tenant: str) -> list[CatalogVersion]:
+        """All versions that were ever a tenant's: its own and the common ones, ascending."""
+        listed = (*self._versions.get(tenant, ()), *self._versions.get(None, ()))
+        return sorted(listed, key=lambda version: version.version)
+
+    def _standing(self, tenant: str | None, position: int) -> list[CatalogVersion]:
+        """The versions up to a position that no newer one replaces for all time, newest first."""
         versions = self._versions.get(tenant, [])
-        at = bisect_right(versions, position, key=lambda version: version.version)
-        return versions[at - 1] if at else None
+        standing = []
+        for version in reversed(versions[: bisect_right(versions, position, key=lambda version: version.version)]):
+            standing.append(version)
+            if version.catalog.effective_from is None:
+                break
+        return standing
+
+    def _reigns(self, tenant: str, position: int) -> Reigns:
+        tried = (*self._standing(tenant, position), *self._standing(None, position))
+        starts = sorted({_start(version) for version in tried})
+        found = [next(version for version in tried if _start(version) <= start) for start in starts]
+        compiled = [self._compile(version) for version in found]
+        if starts and starts[0] == FOREVER_AGO:
+            return Reigns(tuple(starts[1:]), tuple(compiled))
+        return Reigns(tuple(starts), (None, *compiled))
 
     def _compile(self, version: CatalogVersion) -> CompiledCatalogue:
         compiled = self._compiled.get(version.version)
@@ -174,4 +291,9 @@ class PriceBook:
         return compiled
 
 
-__all__ = ["CompiledCatalogue", "CompiledMeter", "Price", "PriceBook"]
+def _start(version: CatalogVersion) -> int:
+    start = version.catalog.effective_from
+    return FOREVER_AGO if start is None else start
+
+
+__all__ = ["CompiledCatalogue", "CompiledMeter", "Price", "PriceBook", "QuotaRule", "Reigns", "likeness_of"]

@@ -74,7 +74,7 @@ class Chunk:
         self.entries.fingerprints = [b""] * count
         self.entries.charges = [0] * count
         self.entries.postings = [0] * count
-        self.tariffs: dict[str, Tariffs | None] = {}
+        self.tariffs: dict[str, Tariffs] = {}
         self._claimed: list[tuple[bytes, bytes]] = []
         self.charged = 0
         """Charges in the columns that stand; what a refused event left beyond is cut off."""
@@ -222,13 +222,9 @@ class Chunk:
         try:
             tariffs = self.tariffs[tenant]
         except KeyError:
-            catalogue = self.book.catalogue(tenant, self.position)
-            tariffs = self.tariffs[tenant] = Tariffs(catalogue, self.entries.rates) if catalogue is not None else None
-        return (
-            tariffs.of(event, account.plan_at(event.occurred_at) if account.spans else account.plan)
-            if tariffs is not None
-            else None
-        )
+            tariffs = self.tariffs[tenant] = Tariffs(self.book, tenant, self.position, self.entries.rates)
+        plan = account.plan_at(event.occurred_at) if account.spans else account.plan
+        return tariffs.of(event, plan, account.terms.own)
 
     def finish(self, received: Sequence[Received], judged: Sequence[Judged]) -> Decision:
         """Copies what is the same for every outcome."""

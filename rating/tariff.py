@@ -1,7 +1,7 @@
 """What measures an event and what that costs, worked out once for all events that are alike.
 
-Events are alike where their type, the dimensions that any meter of the type looks at, and their customer's plan are the
-same. A Tariff holds for one chunk: the rates of its lines are places in that chunk's table of rates.
+Events are alike where their type, the dimensions that any meter of the type looks at, and their customer's plan and own
+prices are the same. A Tariff holds for one chunk: the rates of its lines are places in that chunk's table of rates.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rating.book import CompiledCatalogue, CompiledMeter, Price
-from rating.measure import Dimensions, compile_dimensions
+from rating.book import CompiledCatalogue, CompiledMeter, Price, PriceBook, likeness_of
+from rating.measure import Dimensions
 from rating.rate import PerEventPrice
 from schemas.errors import InvalidInput
 from schemas.event import Event
@@ -41,7 +41,13 @@ class Line:
     )
 
     def __init__(
-        self, catalogue: CompiledCatalogue, meter: CompiledMeter, dimensions: Dimensions, plan: str, table: list[Rate]
+        self,
+        catalogue: CompiledCatalogue,
+        meter: CompiledMeter,
+        dimensions: Dimensions,
+        plan: str,
+        own: bytes,
+        table: list[Rate],
     ) -> None:
         self.measure = meter.measure
         self.priced = meter.priced
@@ -49,7 +55,7 @@ class Line:
         self._catalogue = catalogue
         self._meter = meter
         self._dimensions = dimensions
-        self._timeline = catalogue.timeline(meter.id, dimensions, plan or None)
+        self._timeline = catalogue.timeline(meter.id, dimensions, plan or None, own)
         self._table = table
         self.start = self.end = 0
         self.price: Price | None = None
@@ -96,36 +102,67 @@ class Tariff:
         self.lines = lines
 
 
-class Tariffs:
-    """The tariffs of one catalogue in one chunk."""
+class _Reign:
+    """What is known of events while one catalogue holds; None: while none does."""
 
-    def __init__(self, catalogue: CompiledCatalogue, table: list[Rate]) -> None:
+    __slots__ = ("alike", "catalogue", "known")
+
+    def __init__(self, catalogue: CompiledCatalogue | None) -> None:
         self.catalogue = catalogue
-        self._table = table
-        self._alike: dict[str, Callable[[Any], Dimensions]] = {}
-        self._known: dict[tuple[str, Dimensions, str], Tariff | None] = {}
+        self.alike: dict[str, Callable[[Any], Dimensions]] = {}
+        self.known: dict[tuple[str, Dimensions, str, bytes], Tariff | None] = {}
 
-    def of(self, event: Event, plan: str) -> Tariff | None:
-        """The tariff of an event; None if no meter measures it. Raises InvalidInput for an unusable dimension."""
+
+class Tariffs:
+    """The tariffs of one tenant in one chunk."""
+
+    def __init__(self, book: PriceBook, tenant: str, position: int, table: list[Rate]) -> None:
+        self._reigns = book.reigns(tenant, position)
+        self._table = table
+        self._seen: dict[int, _Reign] = {}
+        self._move(0)
+
+    def of(self, event: Event, plan: str, own: bytes = b"") -> Tariff | None:
+        """The tariff of an event, whose customer then had this plan and has these own terms (empty: none); None if no
+        meter measures it.
+
+        Errors: InvalidInput for an unusable dimension, and for own terms that were never checked.
+        """
+        if not self._start <= event.occurred_at < self._end:
+            self._move(event.occurred_at)
         kind = event.type if event.type != USAGE_REPORTED else f"{event.type}\x1f{event.data.get('meter')}"
         alike = self._alike.get(kind)
         if alike is None:
-            alike = self._alike[kind] = self._dimensions_looked_at(event)
-        key = (kind, alike(event), plan)
+            alike = self._alike[kind] = self._likeness(event)
+        key = (kind, alike(event), plan, own)
         try:
             return self._known[key]
         except KeyError:
-            tariff = self._known[key] = self._work_out(event, plan)
+            tariff = self._known[key] = self._work_out(event, plan, own)
             return tariff
 
-    def _dimensions_looked_at(self, event: Event) -> Callable[[Any], Dimensions]:
-        measuring = {meter.id for meter in self.catalogue.meters_of(event.type, event.data)}
-        names = {name for meter in self.catalogue.catalog.meters if meter.id in measuring for name in meter.dimensions}
-        return compile_dimensions(tuple(sorted(names)))
+    def _move(self, instant: int) -> None:
+        """Takes the catalogue of a time."""
+        self._start, self._end, catalogue = self._reigns.span(instant)
+        reign = self._seen.get(self._start)
+        if reign is None:
+            reign = self._seen[self._start] = _Reign(catalogue)
+        self.catalogue = catalogue
+        """Of the event that was last asked about; None where its time has none."""
+        self._alike, self._known = reign.alike, reign.known
 
-    def _work_out(self, event: Event, plan: str) -> Tariff | None:
-        meters = self.catalogue.meters_of(event.type, event.data)
-        if not meters:
+    def _likeness(self, event: Event) -> Callable[[Any], Dimensions]:
+        if self.catalogue is None:
+            return likeness_of(())
+        measuring = {meter.id for meter in self.catalogue.meters_of(event.type, event.data)}
+        return likeness_of(meter for meter in self.catalogue.catalog.meters if meter.id in measuring)
+
+    def _work_out(self, event: Event, plan: str, own: bytes) -> Tariff | None:
+        catalogue = self.catalogue
+        meters = catalogue.meters_of(event.type, event.data) if catalogue is not None else ()
+        if catalogue is None or not meters:
             return None
-        lines = tuple(Line(self.catalogue, meter, meter.dimensions(event), plan, self._table) for meter in meters)
-        return Tariff(self.catalogue.currency, lines)
+        return Tariff(
+            catalogue.currency,
+            tuple(Line(catalogue, meter, meter.dimensions(event), plan, own, self._table) for meter in meters),
+        )

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import orjson
@@ -42,13 +42,15 @@ RECORD_MARGIN_BYTES: Final = 1024
 """What Kafka's own framing and the key of a record take of `max.message.bytes`."""
 
 _METER: Final[TypeAdapter[Meter]] = TypeAdapter(Meter)
-_PRICE: Final[TypeAdapter[Price]] = TypeAdapter(Price)
+PRICE: Final[TypeAdapter[Price]] = TypeAdapter(Price)
 _PLAN: Final[TypeAdapter[Plan]] = TypeAdapter(Plan)
 _FIELDS: Final[dict[str, TypeAdapter[Any]]] = {
     "currency": TypeAdapter(Currency),
     "effective_from": TypeAdapter(Instant | None),
 }
-_PARTS: Final[dict[str, TypeAdapter[Any]]] = {"meters": _METER, "prices": _PRICE, "plans": _PLAN}
+_PARTS: Final[dict[str, TypeAdapter[Any]]] = {"meters": _METER, "prices": PRICE, "plans": _PLAN}
+
+_PartT = TypeVar("_PartT")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def from_document(document: Any) -> Catalog:
         raise CatalogRefused((Fault("", "the catalogue is no mapping with currency, meters and prices"),))
     faults = _field_faults(document)
     faults += [Fault(path_of((key,)), "is not a field of it") for key in document if key not in (*_FIELDS, *_PARTS)]
-    parts = {kind: _parts(kind, document.get(kind), faults) for kind in _PARTS}
+    parts = {kind: well_formed(adapter, kind, document.get(kind), faults) for kind, adapter in _PARTS.items()}
     if not parts["meters"] and not document.get("meters"):
         faults.append(Fault("meters", "is missing; a catalogue measures something"))
     named = {kind: _ids(document.get(kind)) for kind in _PARTS}
@@ -117,7 +119,7 @@ def price_from_document(document: Any) -> Price:
     if not isinstance(document, dict):
         raise CatalogRefused((Fault("price", "must be a mapping"),))
     try:
-        price = _PRICE.validate_python({"id": "price", "meter": "meter", **document})
+        price = PRICE.validate_python({"id": "price", "meter": "meter", **document})
     except ValidationError as error:
         raise CatalogRefused([_fault(("price",), details, tagged=True) for details in error.errors()]) from None
     faults = [Fault(f"price.{fault.path}", fault.reason) for fault in price_faults(price)]
@@ -181,7 +183,7 @@ def decode(raw: bytes, offset: int) -> CatalogVersion:
     if record.tenant is not None:
         check_id(record.tenant, "/tenant")
     faults: list[Fault] = []
-    parts = {kind: _parts(kind, document.get(kind), faults) for kind in _PARTS}
+    parts = {kind: well_formed(adapter, kind, document.get(kind), faults) for kind, adapter in _PARTS.items()}
     if faults:
         raise InvariantBroken(f"catalogue version {offset + 1} can no longer be read: {faults[0]}")
     return CatalogVersion(offset + 1, record.tenant, record.applied_at, _catalog(document, parts))
@@ -218,21 +220,22 @@ def _field_faults(document: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-def _parts(kind: str, listed: Any, faults: list[Fault]) -> dict[int, Any]:
-    """The well-formed parts of one kind by their index; what is wrong with the others is added to `faults`."""
-    parts: dict[int, Any] = {}
+def well_formed(adapter: TypeAdapter[_PartT], name: str, listed: Any, faults: list[Fault]) -> dict[int, _PartT]:
+    """The well-formed parts of a list by their index; what is wrong with the others is added to `faults`, under the
+    list's name."""
+    parts: dict[int, _PartT] = {}
     if listed is None:
         return parts
     if not isinstance(listed, list):
-        faults.append(Fault(kind, "must be a list"))
+        faults.append(Fault(name, "must be a list"))
         return parts
     for index, part in enumerate(listed):
         if len(faults) > MAX_FAULTS:
             break  # nobody reads the ten thousandth: what is wrong is wrong with all of them
         try:
-            parts[index] = _PARTS[kind].validate_python(part)
+            parts[index] = adapter.validate_python(part)
         except ValidationError as error:
-            faults += [_fault((kind, index), details, tagged=kind == "prices") for details in error.errors()]
+            faults += [_fault((name, index), details, tagged=adapter is PRICE) for details in error.errors()]
     return parts
 
 

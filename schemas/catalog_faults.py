@@ -213,25 +213,57 @@ def _is_dimension(quota: Quota, meters: Mapping[str, Meter], named: frozenset[st
 def _ambiguities(prices: Mapping[int, Price], plans: Iterable[Plan]) -> Iterator[Fault]:
     """Prices of one meter between which some event could not choose, within each plan and among the common ones."""
     by_id = {price.id: index for index, price in prices.items()}
-    groups = [("", [by_id[name] for name in dict.fromkeys(plan.prices) if name in by_id]) for plan in plans]
-    of_plans = {index for _, members in groups for index in members}
-    groups.append(("", [index for index in prices if index not in of_plans]))
+    groups = [[by_id[name] for name in dict.fromkeys(plan.prices) if name in by_id] for plan in plans]
+    of_plans = {index for members in groups for index in members}
+    groups.append([index for index in prices if index not in of_plans])
     told: set[tuple[int, int]] = set()
-    for _, members in groups:
-        by_meter: dict[str, list[int]] = defaultdict(list)
-        for index in members:
-            by_meter[prices[index].meter].append(index)
-        for of_meter in by_meter.values():
-            for earlier, later, reason in _undecided(prices, sorted(of_meter)):
-                if (earlier, later) not in told:
-                    told.add((earlier, later))
-                    yield Fault(f"prices[{later}].match", reason)
+    for members in groups:
+        for earlier, later, reason in _undecided_of(prices, members, "prices"):
+            if (earlier, later) not in told:
+                told.add((earlier, later))
+                yield Fault(f"prices[{later}].match", reason)
+
+
+def own_faults(
+    prices: Mapping[int, Price],
+    quotas: Mapping[int, Quota],
+    meters: Mapping[str, Meter],
+    unlimited: frozenset[int],
+    names: tuple[str, str],
+) -> Iterator[Fault]:
+    """What is wrong with a customer's own prices and quotas, beside a catalogue's meters; `names` are those of the two
+    lists where they were given. A quota of `unlimited` has neither limit nor spend, and means that."""
+    yield from _repeated(names[0], prices)
+    known = frozenset(meters)
+    for index, price in prices.items():
+        yield from _under((names[0], index), price_faults(price))
+        yield from _under((names[0], index), _meter_of_price_faults(price, meters, known))
+    for _, later, reason in _undecided_of(prices, list(prices), names[0]):
+        yield Fault(f"{names[0]}[{later}].match", reason)
+    first: dict[str, int] = {}
+    for index, quota in quotas.items():
+        faults = quota_faults(quota, meters, known)
+        if index in unlimited:
+            faults = (fault for fault in faults if fault.path not in ("", "limit"))
+        yield from _under((names[1], index), faults)
+        if quota.quota_id in first:
+            yield Fault(f"{names[1]}[{index}]", f"{names[1]}[{first[quota.quota_id]}] is the same quota")
+        first.setdefault(quota.quota_id, index)
+
+
+def _undecided_of(prices: Mapping[int, Price], members: Iterable[int], listed: str) -> Iterator[tuple[int, int, str]]:
+    """Pairs of one group's prices that the same event could take, neither before the other."""
+    by_meter: dict[str, list[int]] = defaultdict(list)
+    for index in members:
+        by_meter[prices[index].meter].append(index)
+    for of_meter in by_meter.values():
+        yield from _undecided(prices, sorted(of_meter), listed)
 
 
 _FOREVER_AGO: Final = -(2**63)
 
 
-def _undecided(prices: Mapping[int, Price], members: list[int]) -> Iterator[tuple[int, int, str]]:
+def _undecided(prices: Mapping[int, Price], members: list[int], listed: str) -> Iterator[tuple[int, int, str]]:
     """Pairs of one meter's prices that the same event could take, neither before the other."""
     windows: dict[tuple[frozenset[tuple[str, str]], int], int] = {}
     first_effect: dict[frozenset[tuple[str, str]], int] = {}
@@ -242,7 +274,7 @@ def _undecided(prices: Mapping[int, Price], members: list[int]) -> Iterator[tupl
         start = _FOREVER_AGO if begin is None else begin
         if (match, start) in windows:
             other = windows[match, start]
-            yield other, index, f"prices[{other}] has the same meter, match and effective_from"
+            yield other, index, f"{listed}[{other}] has the same meter, match and effective_from"
         windows.setdefault((match, start), index)
         first_effect[match] = min(start, first_effect.get(match, start))
         owner.setdefault(match, index)
@@ -253,7 +285,7 @@ def _undecided(prices: Mapping[int, Price], members: list[int]) -> Iterator[tupl
     for at, names in enumerate(kinds):
         for others in kinds[at + 1 :]:
             if len(names) == len(others):
-                yield from _crossing(by_names[names], by_names[others], names & others, first_effect, owner)
+                yield from _crossing(by_names[names], by_names[others], names & others, first_effect, owner, listed)
 
 
 def _crossing(
@@ -262,6 +294,7 @@ def _crossing(
     shared: frozenset[str],
     first_effect: Mapping[frozenset[tuple[str, str]], int],
     owner: Mapping[frozenset[tuple[str, str]], int],
+    listed: str,
 ) -> Iterator[tuple[int, int, str]]:
     """Pairs of equally specific matches by different names that agree where they share one.
 
@@ -277,7 +310,7 @@ def _crossing(
                 continue
             earlier, later = sorted((owner[one], owner[other]))
             values = ", ".join(f"{name}: {value}" for name, value in sorted(both))
-            yield earlier, later, f"is as specific as that of prices[{earlier}], and both match {{{values}}}"
+            yield earlier, later, f"is as specific as that of {listed}[{earlier}], and both match {{{values}}}"
 
 
 def _listed(words: Iterable[str]) -> str:

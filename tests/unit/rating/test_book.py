@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -171,6 +172,37 @@ def test_a_tenants_own_catalogue_replaces_the_common_one_for_it() -> None:
     assert [in_force("default", position) for position in range(8)] == [None, 1, 1, 1, 4, 4, 4, 4]
     assert in_force("other", 7) == 7
     assert book.catalogue("default", 4) is book.catalogue("default", 7)
+
+
+def test_a_version_holds_for_events_from_its_effective_from_on() -> None:
+    """Those before it are rated by the newest of the others, also where that is the common one."""
+    book = PriceBook()
+
+    def add(version: int, tenant: str | None, effective_from: int | None) -> None:
+        book.add(CatalogVersion(version, tenant, 0, replace(catalog([{"id": "all"}]), effective_from=effective_from)))
+
+    def in_force(tenant: str, instant: int, position: int = 9) -> int | None:
+        found = book.catalogue(tenant, position, instant)
+        return found.version if found is not None else None
+
+    add(1, None, JANUARY)
+    assert [in_force("acme", instant) for instant in (0, JANUARY - 1, JANUARY)] == [None, None, 1]
+    add(2, None, None)
+    assert [in_force("acme", instant) for instant in (0, JANUARY)] == [2, 2]
+    add(3, "acme", MARCH)
+    assert [in_force("acme", instant) for instant in (JANUARY, MARCH - 1, MARCH)] == [2, 2, 3]
+    assert in_force("other", MARCH) == 2
+    add(4, "acme", JANUARY)
+    assert [in_force("acme", instant) for instant in (0, JANUARY, MARCH)] == [2, 4, 4]
+    assert in_force("acme", MARCH, position=3) == 3
+    assert [version.version for version in book.versions("acme")] == [1, 2, 3, 4]
+    assert [version.version for version in book.versions("other")] == [1, 2]
+    standing = book.version("acme", 9, MARCH - 1)
+    assert standing is not None
+    assert standing.version == 4
+    assert book.version("acme", 9, JANUARY - 1) is None
+    add(5, "acme", None)
+    assert [in_force("acme", instant) for instant in (0, MARCH)] == [5, 5]
 
 
 def test_versions_come_in_ascending_order() -> None:
