@@ -1,7 +1,8 @@
 """The HTTP API as an ASGI application: its middleware, routes and OpenAPI document, around the parts it works with.
 
-The order of a request: measured; its path left as it came; its body held to bounds; its token looked up (401); then
-the route: scope (403), object (404), body. Nothing is asked of a store before the request may have it.
+The order of a request: measured; its path left as it came; its body held to bounds; its token looked up (401), and what
+that has left to ask for (429); then the route: scope (403), object (404), body. Nothing is asked of a store before the
+request may have it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from api.measures import Measured
 from api.parts import Application, Parts
 from api.paths import EncodedPath
 from api.problems import PROBLEM_RESPONSES
+from api.rates import Buckets, RateLimits
 from api.routes import catalog, customers, dead_letters, events, internal, operations, prices
 
 
@@ -59,6 +61,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router, responses=PROBLEM_RESPONSES)
     app.include_router(operations.router)
     # The last one added is the first that a request meets.
+    app.add_middleware(RateLimits, buckets=Buckets(*parts.rate_limit), measures=application.measures)
     app.add_middleware(Authentication, tokens=parts.tokens, now=parts.now)
     app.add_middleware(BodyBounds)
     app.add_middleware(EncodedPath)

@@ -52,6 +52,12 @@ class Authentication:
         await self._app(scope, receive, send)
 
 
+def token_of(scope: Scope) -> Token | None:
+    """The token of a request that was let in; None for one that needs none."""
+    token: Token | None = scope.get(_KEY)
+    return token
+
+
 def token_text(headers: list[tuple[bytes, bytes]]) -> str | None:
     """The token that a request brings: of `Authorization: Bearer`, else of `X-Service-Token`."""
     other: str | None = None

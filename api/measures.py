@@ -45,6 +45,7 @@ class Measures:
         self._report_seconds = metrics.REPORT_SECONDS.on(self.registry)
         self._report_errors = metrics.REPORT_ERRORS.on(self.registry)
         self._dependency_ready = metrics.DEPENDENCY_READY.on(self.registry)
+        self._rate_limited = metrics.RATE_LIMITED.on(self.registry)
         self._unserved = metrics.UNSERVED.on(self.registry)
         self._lag_events = metrics.LAG_EVENTS.on(self.registry)
         self._lag_seconds = metrics.LAG_SECONDS.on(self.registry)
@@ -84,6 +85,10 @@ class Measures:
     def dependency(self, name: str, *, ready: bool) -> None:
         """Whether a dependency answers as it must."""
         self._dependency_ready.labels(name).set(ready)
+
+    def rate_limited(self) -> None:
+        """A request was answered 429 since its token asked for too much."""
+        self._rate_limited.inc()
 
     def unserved(self, partitions: int) -> None:
         """How many partitions no worker serves."""

@@ -11,6 +11,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from api.balances import AccountReader, Balances
+from api.explaining import Records
 from api.measures import Measures
 from api.readiness import Kafka, Readiness
 from api.rows import Rows
@@ -59,10 +60,13 @@ class Parts:
     apply_catalogue: Callable[[Catalog, str, int], Awaitable[int]]
     """Catalogue, tenant, now: the version it became. Errors: Unavailable, Doubt."""
     letters: Letters
+    records: Records
     max_future: int
     """Microseconds."""
     now: Callable[[], int]
     """Microseconds since the epoch."""
+    rate_limit: tuple[int, int] = (0, 0)
+    """Cost units a second that a token may ask for, and how many at once; 0: without limit."""
     lags: Lags | None = None
     """Asked from time to time; None: nobody watches."""
     admission_on_error: str = "deny"

@@ -152,7 +152,7 @@ def install(app: FastAPI) -> None:
 
 PROBLEM_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Problem, "description": HTTPStatus(status).phrase}
-    for status in (401, 403, 404, 405, 422, 500, 503)
+    for status in (401, 403, 404, 405, 422, 429, 500, 503)
 }
 """What any route may answer besides its own."""
 

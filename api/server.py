@@ -32,6 +32,7 @@ from streams import catalogue
 from streams.accounts.redis import RedisAccounts
 from streams.lag import LagWatch
 from streams.letter_rows import ClickHouseLetters
+from streams.lookup import Records
 from streams.resolving import Resolver
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,11 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         book=book,
         keep_up=lambda: catalogue.keep_up(kafka, book, asyncio.Event()),
         apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
+        records=Records(kafka),
         letters=Resolver(kafka, ClickHouseLetters(clickhouse), _now),
         max_future=settings.max_future // MICROSECOND,
         now=_now,
+        rate_limit=(settings.rate_limit, settings.rate_burst),
         lags=LagWatch(kafka),
         admission_on_error=settings.admission_on_error,
     )

@@ -93,27 +93,29 @@ class TokenFile:
         unknown = [scope for scope in scopes if scope not in SCOPES]
         if unknown:
             raise InvalidInput("bad_scope", f"{unknown[0]!r} is no scope; there are {', '.join(SCOPES)}", "/scopes")
-        token_id = secrets.token_hex(ID_BYTES)
-        text = f"tg_{token_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
-        token = Token(
-            token_id,
-            tenant,
-            tuple(scope for scope in SCOPES if not scopes or scope in scopes),
-            format_time(now),
-            format_time(expires_at) if expires_at is not None else None,
-            _hash(text),
-        )
+        held = tuple(scope for scope in SCOPES if not scopes or scope in scopes)
+        token, text = _made(tenant, held, expires_at, now)
         with self._locked():
             self._write([*read(self.path), token])
         return token, text
+
+    def rotate(self, token_id: str, old_expires_at: int, expires_at: int | None, now: int) -> tuple[Token, Token, str]:
+        """A new token of the same tenant and scopes, while the old one holds until `old_expires_at` at most: the old as
+        it is now, the new, and its text. InvalidInput if there is none with this id."""
+        with self._locked():
+            tokens = read(self.path)
+            old = _found(tokens, token_id)
+            ends = old_expires_at if old.expires_at is None else min(old_expires_at, parse_time(old.expires_at))
+            old = msgspec.structs.replace(old, expires_at=format_time(ends))
+            token, text = _made(old.tenant, old.scopes, expires_at, now)
+            self._write([*(old if each.id == token_id else each for each in tokens), token])
+        return old, token, text
 
     def revoke(self, token_id: str) -> Token:
         """Takes a token away; InvalidInput if there is none with this id."""
         with self._locked():
             tokens = read(self.path)
-            gone = next((token for token in tokens if token.id == token_id), None)
-            if gone is None:
-                raise InvalidInput("unknown_token", f"there is no token with the id {token_id!r}", "/id")
+            gone = _found(tokens, token_id)
             self._write([token for token in tokens if token.id != token_id])
         return gone
 
@@ -211,6 +213,20 @@ def parse_expiry(text: str, now: int) -> int:
     if not now < instant < TIME_END:
         raise InvalidInput("out_of_range", f"expires {text!r} does not lie ahead, or too far", "/expires")
     return instant
+
+
+def _made(tenant: str, scopes: tuple[str, ...], expires_at: int | None, now: int) -> tuple[Token, str]:
+    token_id = secrets.token_hex(ID_BYTES)
+    text = f"tg_{token_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
+    expires = format_time(expires_at) if expires_at is not None else None
+    return Token(token_id, tenant, scopes, format_time(now), expires, _hash(text)), text
+
+
+def _found(tokens: Sequence[Token], token_id: str) -> Token:
+    found = next((token for token in tokens if token.id == token_id), None)
+    if found is None:
+        raise InvalidInput("unknown_token", f"there is no token with the id {token_id!r}", "/id")
+    return found
 
 
 def _hash(text: str) -> str:

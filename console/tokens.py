@@ -13,7 +13,7 @@ from schemas.settings import Settings
 
 @click.group()
 def token() -> None:
-    """Issue, revoke and list service tokens."""
+    """Issue, rotate, revoke and list service tokens."""
 
 
 @token.command()
@@ -27,6 +27,21 @@ def issue(tenant: str, scopes: str | None, expires: str | None) -> None:
     expires_at = parse_expiry(expires, now) if expires is not None else None
     issued, text = _file().issue(tenant, named, expires_at, now)
     click.echo(_line(issued), err=True)
+    click.echo(text)
+
+
+@token.command()
+@click.argument("token_id", metavar="ID")
+@click.option("--overlap", default="24h", show_default=True, help="How long the old token still holds.")
+@click.option("--expires", help="When the new one ends: a span or an RFC 3339 time.  [default: never]")
+def rotate(token_id: str, overlap: str, expires: str | None) -> None:
+    """Print a new token of the same tenant and scopes, as the last line; the old one ends after the overlap."""
+    now = time.time_ns() // 1_000
+    old_expires_at = parse_expiry(overlap, now)
+    expires_at = parse_expiry(expires, now) if expires is not None else None
+    old, new, text = _file().rotate(token_id, old_expires_at, expires_at, now)
+    click.echo(_line(old), err=True)
+    click.echo(_line(new), err=True)
     click.echo(text)
 
 

@@ -186,6 +186,14 @@ class Settings:
         None, _path, "file", "Hashed service tokens; unset, `tokens.json` in the data dir."
     )
 
+    rate_limit: int = setting(
+        "5000",
+        _whole(0, 10**9),
+        "units/s",
+        "What one token may ask of one API process: a balance, a hold or an event costs 1, a listing 5, a catalogue 100, "
+        "each 16 KiB of body 1; beyond it 429. 0: no limit.",
+    )
+    rate_burst: int = setting("25000", _whole(0, 10**9), "units", "How much of that a token may ask for at once.")
     metrics_host: str = setting(
         "127.0.0.1",
         _text,

@@ -16,7 +16,7 @@ from schemas.catalog_document import CatalogRefused, Fault
 from schemas.errors import Conflict, Doubt, InvalidInput, InvariantBroken, TollgateError, Unavailable
 from schemas.outcome import REASONS
 
-HTTP_REASONS = {"tenant_mismatch"}
+HTTP_REASONS = {"missing_scope", "tenant_mismatch"}
 """Reasons that only a rim gives."""
 
 

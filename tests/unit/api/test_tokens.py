@@ -106,3 +106,19 @@ def test_expiry_is_a_span_or_a_time_that_lies_ahead() -> None:
     for wrong in ("0s", "2020-01-01T00:00:00Z", "tomorrow", "-1d", "", "999999d9", "30 d"):
         with pytest.raises(InvalidInput):
             parse_expiry(wrong, NOW)
+
+
+def test_a_rotated_token_holds_until_its_overlap_is_over(tmp_path: Path) -> None:
+    """Both hold meanwhile, the new one has the tenant and scopes of the old, and an earlier end stays."""
+    file = TokenFile(tmp_path / "t.json")
+    first, text = file.issue("acme", ["usage:read"], None, NOW)
+    old, new, new_text = file.rotate(first.id, NOW + DAY, None, NOW)
+    reader = TokenReader(tmp_path / "t.json")
+    assert (new.tenant, new.scopes, new.expires_at) == ("acme", ("usage:read",), None)
+    assert reader.find(text, NOW + DAY - 1) == old
+    assert reader.find(new_text, NOW) == reader.find(new_text, NOW + 1000 * DAY) == new
+    assert reader.find(text, NOW + DAY) is None
+    again, _, _ = file.rotate(first.id, NOW + 9 * DAY, None, NOW)
+    assert again.expires_at == old.expires_at
+    with pytest.raises(InvalidInput, match="no token"):
+        file.rotate("0" * 16, NOW + DAY, None, NOW)

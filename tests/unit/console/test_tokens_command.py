@@ -86,3 +86,16 @@ def test_no_token_is_ever_logged(run: Run, caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.DEBUG)
     _, out, err = run("issue", "--tenant", "acme")
     assert out.splitlines()[-1] not in caplog.text + err
+
+
+def test_rotate_leaves_both_tokens_for_the_overlap(run: Run, tmp_path: Path) -> None:
+    """The last line is the new one; the old one's end is written down."""
+    _, out, _ = run("issue", "--tenant", "acme", "--scopes", "usage:read")
+    old = json.loads(run("ls", "--json")[1])[0]["id"]
+    code, rotated, _ = run("rotate", old, "--overlap", "1h")
+    assert code == 0
+    reader = TokenReader(tmp_path / "tokens.json")
+    assert reader.find(rotated.splitlines()[-1], FAR) is not None
+    assert reader.find(out.splitlines()[-1], 0) is not None
+    assert reader.find(out.splitlines()[-1], FAR) is None
+    assert [each["tenant"] for each in json.loads(run("ls", "--json")[1])] == ["acme", "acme"]
