@@ -19,7 +19,7 @@ from rating.decide import decide, identities_named, internal_failure
 from rating.decision import Command, Decision, Judged, Outgoing, Received, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from schemas.account import Account, account_key, pack_account, unpack_account
-from schemas.documents import document_key
+from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import decode, peek
 from schemas.ids import partition_of
@@ -199,6 +199,7 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
         else:
             account_next = record.offset + 1
     closes = _is_due(next_seq - place.block_seq, opened_at, now)
+    _place_operations(decision.entries, place.partition, first_seq)
     ledger_record = LedgerRecord(
         LEDGER_FORMAT,
         RecordKind.ENTRIES,
@@ -232,6 +233,17 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
         _messages(decision, received, place, first_seq),
         len(decision.reroutes),
     )
+
+
+def _place_operations(entries: Entries, partition: int, first_seq: int) -> None:
+    """Outcomes of commands name the ledger entry that booked them, whose seq only this place knows."""
+    for index, written in entries.documents.items():
+        if any(kind == OPERATION for kind, _, _ in written):
+            entry = f"{partition}-{first_seq + index}"
+            entries.documents[index] = [
+                (kind, name, encode_body(decode_body(body) | {"entry": entry}) if kind == OPERATION else body)
+                for kind, name, body in written
+            ]
 
 
 def _messages(decision: Decision, received: Sequence[Received], place: Place, first_seq: int) -> list[Message]:

@@ -79,6 +79,9 @@ class Accounts(Protocol):
     async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """For readers: how the partition stands, and one packed account, both at one moment."""
 
+    async def peek_document(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
+        """For readers: how the partition stands, and the body of one document, both at one moment."""
+
     async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
         """For proofs: a position and packed accounts as of it, both at one moment. At most a few hundred keys."""
 

@@ -142,6 +142,14 @@ class RedisAccounts:
             meta, value = await pipeline.execute()
         return _standing(meta), value
 
+    async def peek_document(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
+        """See the port."""
+        async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hmget(_meta(partition), _STANDING_FIELDS)
+            pipeline.get(_document(partition, key))
+            meta, body = await pipeline.execute()
+        return _standing(meta), body
+
     async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
         """See the port."""
         deadline = time.monotonic() + HALF_APPLIED_SECONDS

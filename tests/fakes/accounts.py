@@ -87,6 +87,10 @@ class MemoryAccounts:
         """See the port."""
         return await self.standing(partition), self._of(partition).accounts.get(key)
 
+    async def peek_document(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
+        """See the port."""
+        return await self.standing(partition), self._of(partition).documents.get(key)
+
     async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
         """See the port."""
         held = self._of(partition)
