@@ -164,6 +164,29 @@ def usage_key(group_by: Sequence[str]) -> tuple[type, ...]:
     return (int, str, str, *(str for _ in group_by))
 
 
+def entry_of_event(tenant: str | None, event_id: str) -> Query:
+    """The entries of all records of an event, by its id alone or behind its source and a slash: first the one that
+    booked it. For operators also of all tenants."""
+    asked = _Asked("tenant", tenant)
+    asked.add("(event_id = {id:String} OR concat(source, '/', event_id) = {id:String})", id=event_id)
+    return asked.whole(
+        f"SELECT{_PLACE_COLUMNS}\nFROM tollgate.ledger_entries",
+        "ORDER BY outcome = 'rated' DESC, outcome = 'ignored' AND reason != 'rerouted' DESC, rated_at, partition, seq\n"
+        "LIMIT 100",
+    )
+
+
+def entry_at(tenant: str | None, partition: int, seq: int) -> Query:
+    """One entry of the ledger."""
+    asked = _Asked("tenant", tenant)
+    asked.add("partition = {partition:UInt16} AND seq = {seq:Int64}", partition=partition, seq=seq)
+    return asked.whole(f"SELECT{_PLACE_COLUMNS}\nFROM tollgate.ledger_entries", "LIMIT 1")
+
+
+_PLACE_COLUMNS: Final = """
+    tenant, source, event_id, toString(outcome), reason, toString(topic), partition, offset, seq, ledger_offset"""
+
+
 def user_usage(tenant: str, user: str, span: Span) -> Query:
     """What a user used, by meter and price: of events that name the user, and of the customer's own without a user."""
     asked = _Asked("tenant", tenant)

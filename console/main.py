@@ -36,6 +36,8 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "rated": ("rated", "rated", "Follow the ledger."),
     "price": ("price", "price", "Estimate amounts without a server."),
     "reconcile": ("reconcile", "reconcile", "Prove that log, ledger, accounts and rows agree."),
+    "dlq": ("dlq", "dlq", "List, show, retry and drop dead letters."),
+    "explain": ("explain", "explain", "Say why an event or a charge came to what it did."),
     "bench": ("bench", "bench", "Run the benchmarks."),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 from api.queries import Query
 from ingest.accept import Record
 from schemas.errors import Unavailable
+from schemas.ledger import LedgerRecord
 from streams.accounts.port import Position, Standing
 from streams.resolving import Place, Resolved
 
@@ -94,6 +95,20 @@ class FakeLetters:
             return earlier._replace(now=False)
         self.ended[place] = Resolved(place, resolution, 1_800_000_000_000_000, True)
         return self.ended[place]
+
+
+class FakeRecords:
+    """Single records, by their place."""
+
+    def __init__(self) -> None:
+        self.ledgers: dict[tuple[int, int], LedgerRecord] = {}
+        self.values: dict[tuple[str, int, int], bytes] = {}
+
+    async def ledger(self, partition: int, offset: int) -> LedgerRecord | None:
+        return self.ledgers.get((partition, offset))
+
+    async def value(self, topic: str, partition: int, offset: int) -> bytes | None:
+        return self.values.get((topic, partition, offset))
 
 
 class FakeKafka:

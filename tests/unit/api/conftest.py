@@ -15,7 +15,7 @@ from api.parts import Parts
 from api.tokens import TokenFile, TokenReader
 from rating.book import PriceBook
 from schemas.catalog import Catalog, CatalogVersion, parse
-from tests.fakes.api import FakeAccounts, FakeKafka, FakeLetters, FakePublisher, FakeRows
+from tests.fakes.api import FakeAccounts, FakeKafka, FakeLetters, FakePublisher, FakeRecords, FakeRows
 
 NOW = 1_800_000_000_000_000
 
@@ -38,6 +38,7 @@ class World:
     rows: FakeRows = field(default_factory=FakeRows)
     kafka: FakeKafka = field(default_factory=FakeKafka)
     letters: FakeLetters = field(default_factory=FakeLetters)
+    records: FakeRecords = field(default_factory=FakeRecords)
     book: PriceBook = field(default_factory=PriceBook)
     app: Any = None
     client: httpx.AsyncClient = None  # type: ignore[assignment]
@@ -74,6 +75,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             rows=world.rows,
             kafka=world.kafka,
             letters=world.letters,
+            records=world.records,
             book=world.book,
             keep_up=_never,
             apply_catalogue=world.apply,

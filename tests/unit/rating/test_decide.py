@@ -75,7 +75,7 @@ RATED = ("rated", "")
         (event(1, "rocket.launched", {"thrust": "much"}), ("dead_letter", "wrong_type")),
         (
             event(1, "device.heartbeat", {"allocation_id": "a", "until": "2026-11-01T00:00:00Z"}),
-            ("dead_letter", "unsupported"),
+            ("dead_letter", "unknown_allocation"),
         ),
         (reported(1, 10**15), ("dead_letter", "amount_overflow")),
     ],
