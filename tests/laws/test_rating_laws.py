@@ -10,11 +10,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rating.rate import PerEventPrice, PeriodPrice, Price, compile_price
+from rating.estimate import estimate
+from rating.percentage import PercentagePrice
+from rating.rate import Price, compile_price
 from schemas.catalog import price_from_document
 from schemas.errors import InvalidInput
 from schemas.limits import AMOUNT_MAX_NANOS
-from schemas.money import NANOS, round_half_even
+from schemas.money import NANOS, format_nanos, round_half_even
 
 MONEY = st.integers(0, 10**12).map(lambda digits: f"{digits // 10**11}.{digits % 10**11:011d}")
 COUNT = st.one_of(st.integers(1, 10**6), st.integers(1, 10**12).map(lambda n: f"{n // 10**9}.{n % 10**9:09d}"))
@@ -32,6 +34,12 @@ def tier_lists(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 TIERED = tier_lists()
 STEPS = tier_lists().map(lambda tiers: [{"up_to": tier["up_to"], "amount": tier["unit_amount"]} for tier in tiers])
+SHARES = tier_lists().map(
+    lambda tiers: [
+        {"up_to": tier["up_to"], "rate_percent": tier["unit_amount"], "flat_amount": tier["flat_amount"]}
+        for tier in tiers
+    ]
+)
 MODELS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.fixed_dictionaries({"model": st.just("per_unit"), "unit_amount": MONEY}),
     st.fixed_dictionaries({"model": st.just("flat"), "amount": MONEY}),
@@ -45,6 +53,18 @@ MODELS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     ),
     st.fixed_dictionaries({"model": st.sampled_from(("graduated", "volume")), "tiers": TIERED}),
     st.fixed_dictionaries({"model": st.just("stairstep"), "tiers": STEPS, "charge_first_flat_at_zero": st.booleans()}),
+    st.fixed_dictionaries({"model": st.just("graduated_percentage"), "tiers": SHARES}),
+    st.fixed_dictionaries({"model": st.just("dynamic"), "amount_field": st.just("data.cost"), "multiplier": MONEY}),
+)
+PERCENTAGES = st.fixed_dictionaries(
+    {"model": st.just("percentage"), "rate_percent": MONEY},
+    optional={
+        "fixed_per_event": MONEY,
+        "free_events": st.integers(0, 5),
+        "free_amount": MONEY,
+        "min_per_event": st.just("0.000000001"),
+        "max_per_event": MONEY.filter(lambda amount: Fraction(amount) >= Fraction(1, NANOS)),
+    },
 )
 AROUND = st.fixed_dictionaries(
     {},
@@ -56,6 +76,7 @@ AROUND = st.fixed_dictionaries(
     },
 )
 PRICES = st.tuples(MODELS, AROUND).map(lambda parts: {**parts[0], **parts[1]})
+ALL_PRICES = st.one_of(PRICES, st.tuples(PERCENTAGES, AROUND).map(lambda parts: {**parts[0], **parts[1]}))
 
 
 def compiled(fields: dict[str, Any]) -> Price:
@@ -64,15 +85,16 @@ def compiled(fields: dict[str, Any]) -> Price:
 
 def charges(price: Price, quantities: list[int]) -> list[int]:
     """What a period's events are charged, in this order. A charge beyond the bound is refused: a law of its own."""
-    booked, before, after = [], None, 0
+    booked = []
+    before: tuple[int, ...] | None = None
     for quantity in quantities:
-        after += quantity
         try:
-            booked.append(price.charge_after(before, after))
+            charge, after = price.advance(before, quantity)
         except InvalidInput as refusal:
             assume(refusal.reason != "amount_overflow")
             raise
-        before = after
+        booked.append(charge)
+        before = after or None
     return booked
 
 
@@ -82,8 +104,9 @@ def test_splitting_and_reordering_a_period_never_changes_its_total(
 ) -> None:
     """The charges of a price of the period sum to its rounded total, however usage is split and in whatever order."""
     price = compiled(fields)
-    if not isinstance(price, PeriodPrice):
+    if not price.counters:
         return
+    assert not isinstance(price, PercentagePrice)
     exact = price.arithmetic.running().exact(sum(quantities))
     rounded = round_half_even(exact.numerator, exact.denominator)
     assert sum(charges(price, quantities)) == rounded
@@ -100,12 +123,12 @@ def test_taking_usage_back_ends_where_less_usage_would(fields: dict[str, Any], c
         if total + change >= 0:
             kept.append(change)
             total += change
-    if kept and isinstance(price, PeriodPrice):
+    if kept and price.counters:
         assert [sum(charges(price, kept))] == charges(price, [total])
 
 
 @given(
-    st.one_of(MODELS.filter(lambda fields: fields["model"] in ("per_unit", "flat", "package", "graduated"))),
+    MODELS.filter(lambda fields: fields["model"] not in ("volume", "stairstep")),
     AROUND,
     NANO_UNITS,
     NANO_UNITS,
@@ -150,7 +173,7 @@ def test_graduated_and_volume_equal_a_walk_unit_by_unit(
 def test_a_walk_sums_exactly_to_the_total_it_explains(fields: dict[str, Any], before: int, more: int) -> None:
     """No step is missing, none is told twice; between two quantities as well."""
     price = compiled(fields)
-    assert isinstance(price, PerEventPrice | PeriodPrice)
+    assert not isinstance(price, PercentagePrice)
     total = price.arithmetic.running()
     assert sum(step.amount for step in price.arithmetic.steps(before)) == total.exact(before)
     walk = price.arithmetic.walk(before, before + more)
@@ -186,13 +209,99 @@ def test_an_event_alone_is_charged_within_half_a_nano(amount: str, divisor: int 
         assert price.charge_after(None, quantity) == round(quantity * rate)
 
 
-@given(PRICES, st.lists(NANO_UNITS, min_size=1, max_size=8))
+@given(ALL_PRICES, st.lists(NANO_UNITS, min_size=1, max_size=8))
 def test_an_estimate_rounded_to_a_nano_is_the_sum_of_the_charges(fields: dict[str, Any], quantities: list[int]) -> None:
     """One arithmetic behind both; a price by event may differ by half a nano a charge."""
     price = compiled(fields)
-    exact = price.arithmetic.closing().exact(sum(quantities))
-    difference = abs(sum(charges(price, quantities)) - exact)
-    assert difference <= Fraction(1, 2) * (1 if price.cumulative else len(quantities))
+    asked = [{"quantity": format_nanos(quantity)} for quantity in quantities]
+    exact = estimate({"price": fields, "quantities": asked}).amount
+    booked = sum(charges(price, quantities))
+    if price.counters:
+        assert booked == round(exact)
+    else:
+        assert abs(booked - exact) <= Fraction(len(quantities), 2)
+
+
+@given(ALL_PRICES, MONEY, st.lists(NANO_UNITS, max_size=6))
+def test_charges_and_the_close_come_to_what_the_period_is_worth(
+    fields: dict[str, Any], minimum: str, quantities: list[int]
+) -> None:
+    """With a minimum, and for a period without an event as well."""
+    assume("maximum_amount" not in fields or Fraction(fields["maximum_amount"]) >= Fraction(minimum))
+    price = compiled({**fields, "minimum_amount": minimum})
+    booked = sum(charges(price, quantities)) if quantities else None
+    total = (booked or 0) + price.due_at_close(booked)
+    exact = price.closed(quantities).amount
+    assert abs(total - exact) <= Fraction(1, 2) * (1 if price.counters else max(len(quantities), 1))
+
+
+@given(PERCENTAGES, AROUND, st.lists(NANO_UNITS, max_size=8))
+def test_a_percentage_equals_a_walk_event_by_event(
+    fields: dict[str, Any], around: dict[str, Any], quantities: list[int]
+) -> None:
+    """Against the words of the definition, in fractions of money."""
+    included, share = (
+        Fraction(around.get("included_quantity", 0)),
+        1 - Fraction(around.get("discount_percent", 0)) / 100,
+    )
+    money = events = total = Fraction(0)
+    used = Fraction(0)
+    for quantity in quantities:
+        event = Fraction(quantity, NANOS)
+        wholly_included = used < included and used + event <= included
+        used += event
+        if wholly_included:
+            continue
+        paid = min(event, used - included)
+        total += _of_one_event(fields, events, money, paid)
+        events, money = events + 1, money + paid
+    total *= share
+    if "maximum_amount" in around:
+        total = min(total, Fraction(around["maximum_amount"]))
+    assert compiled({**fields, **around}).closed(quantities).amount == total * NANOS
+
+
+def _of_one_event(fields: dict[str, Any], events: Fraction, money: Fraction, paid: Fraction) -> Fraction:
+    bounds = [events >= fields["free_events"]] if "free_events" in fields else []
+    if "free_amount" in fields:
+        bounds.append(money >= Fraction(fields["free_amount"]))
+    if bounds and not any(bounds):
+        left = Fraction(fields["free_amount"]) - money if "free_amount" in fields else paid
+        if paid <= left:
+            return Fraction(0)
+        paid -= left
+    amount = paid * Fraction(fields["rate_percent"]) / 100 + Fraction(fields.get("fixed_per_event", 0))
+    amount = max(amount, Fraction(fields.get("min_per_event", 0)))
+    return min(amount, Fraction(fields["max_per_event"])) if "max_per_event" in fields else amount
+
+
+@given(
+    st.tuples(PERCENTAGES, AROUND).map(lambda parts: {**parts[0], **parts[1]}), st.lists(st.integers(-(10**12), 10**12))
+)
+def test_a_percentage_never_gives_back_more_than_it_took(fields: dict[str, Any], changes: list[int]) -> None:
+    """With corrections, a period's charges stay at or above zero, and its counters whole numbers that do as well."""
+    price, quantity, charged = compiled(fields), 0, 0
+    before: tuple[int, ...] | None = None
+    for change in changes:
+        if quantity + change < 0:
+            with pytest.raises(InvalidInput, match="below zero"):
+                price.advance(before, change)
+            continue
+        quantity += change
+        charge, before = price.advance(before, change)
+        charged += charge
+        assert charged >= 0
+        assert before[0] == quantity
+        assert all(type(counter) is int and counter >= 0 for counter in before)
+
+
+@given(PERCENTAGES, st.lists(NANO_UNITS, max_size=6), NANO_UNITS)
+def test_one_more_event_never_makes_a_percentage_cheaper(
+    fields: dict[str, Any], quantities: list[int], more: int
+) -> None:
+    """Nothing that an event pays depends on those after it."""
+    price = compiled(fields)
+    assert price.closed([*quantities, more]).amount >= price.closed(quantities).amount
 
 
 @given(st.integers(-(10**30), 10**30), st.integers(1, 10**15))
