@@ -24,7 +24,7 @@ from api.parts import Application, Parts
 from api.paths import EncodedPath
 from api.problems import PROBLEM_RESPONSES
 from api.rates import Buckets, RateLimits
-from api.routes import catalog, customers, dead_letters, events, internal, operations, prices
+from api.routes import catalog, customers, dead_letters, events, explain, internal, operations, prices, wallets
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -57,7 +57,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.application = application
     problems.install(app)
-    for module in (events, customers, catalog, prices, dead_letters, internal):
+    for module in (events, customers, catalog, prices, dead_letters, explain, internal, wallets):
         app.include_router(module.router, responses=PROBLEM_RESPONSES)
     app.include_router(operations.router)
     # The last one added is the first that a request meets.

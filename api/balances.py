@@ -11,7 +11,7 @@ Errors: Unavailable while the partition is not whole, not yet trusted, or Redis 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from schemas.account import Account, account_key, unpack_account
@@ -32,6 +32,9 @@ class AccountReader(Protocol):
 
     async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """How the partition stands, and one packed account."""
+
+    async def documents(self, partitions: int, keys: Sequence[str]) -> list[bytes | None]:
+        """Bodies of documents in the order of `keys`, in whatever partition they are."""
 
     async def close(self) -> None:
         """Gives connections back."""

@@ -11,6 +11,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from api.balances import AccountReader, Balances
+from api.documents import Documents
 from api.explaining import Records
 from api.measures import Measures
 from api.readiness import Kafka, Readiness
@@ -20,6 +21,8 @@ from api.watching import Lags, Watch
 from ingest.accept import Record
 from rating.book import PriceBook
 from schemas.catalog import Catalog
+from schemas.commands import Command
+from streams.commands import Operation
 from streams.resolving import Place, Resolved
 
 log = logging.getLogger(__name__)
@@ -45,12 +48,23 @@ class Letters(Protocol):
         """Gives letters up."""
 
 
+class Commanding(Protocol):
+    """Carries commands out. Errors: Unavailable."""
+
+    async def run(self, command: Command) -> Operation:
+        """Sends a command, unless its id has a final outcome, and waits for a while for what becomes of it."""
+
+    async def find(self, tenant: str, operation_id: str, partition: int = -1, offset: int = -1) -> Operation | None:
+        """What became of a command, or that it is pending; None: nothing is known of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that answers; fakes in unit tests."""
 
     tokens: TokenReader
     publisher: Publisher
+    commands: Commanding
     accounts: AccountReader
     rows: Rows
     kafka: Kafka
@@ -81,6 +95,7 @@ class Application:
         self.measures = Measures()
         self._catalogue_is_followed = True
         self.balances = Balances(parts.accounts, parts.kafka.partitions)
+        self.documents = Documents(parts.accounts, parts.rows, parts.kafka.partitions)
         self.readiness = Readiness(parts.kafka, parts.rows, parts.accounts, self._has_catalogue, parts.now)
 
     async def watch(self) -> None:

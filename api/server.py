@@ -19,6 +19,7 @@ import uvicorn
 import uvloop
 
 from api.app import create_app
+from api.documents import Documents
 from api.parts import Parts
 from api.readiness import KafkaMetadata
 from api.rows import ClickHouseRows
@@ -30,6 +31,7 @@ from schemas.period import MICROSECOND
 from schemas.settings import Settings
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
+from streams.commands import Commands
 from streams.lag import LagWatch
 from streams.letter_rows import ClickHouseLetters
 from streams.lookup import Records
@@ -71,12 +73,16 @@ def run(
 def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Parts:
     """The parts on real stores. Connects to none of them yet."""
     book = PriceBook()
+    publisher = Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
+    accounts, rows, metadata = RedisAccounts(redis), ClickHouseRows(clickhouse), KafkaMetadata(kafka)
+    documents = Documents(accounts, rows, metadata.partitions)
     return Parts(
         tokens=TokenReader(settings.tokens_file),
-        publisher=Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS)),
-        accounts=RedisAccounts(redis),
-        rows=ClickHouseRows(clickhouse),
-        kafka=KafkaMetadata(kafka),
+        publisher=publisher,
+        commands=Commands(publisher, accounts, metadata.partitions, documents.archived),
+        accounts=accounts,
+        rows=rows,
+        kafka=metadata,
         book=book,
         keep_up=lambda: catalogue.keep_up(kafka, book, asyncio.Event()),
         apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),

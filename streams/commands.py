@@ -113,7 +113,7 @@ class Commands:
         """The final outcome that a command's id has already, as long as Redis keeps it."""
         partition = partition_of(command.customer, await self._partitions())
         _, body = await self._outcomes.peek_document(partition, _key(command.tenant, command.id))
-        operation = _operation(command.id, body) if body is not None else None
+        operation = operation_of(command.id, body) if body is not None else None
         return operation if operation is not None and operation.status == DONE else None
 
     async def find(self, tenant: str, operation_id: str, partition: int = -1, offset: int = -1) -> Operation | None:
@@ -124,7 +124,7 @@ class Commands:
         (body,) = await self._outcomes.documents(partitions, [_key(tenant, operation_id)])
         if body is None:
             body = await self._archive(tenant, OPERATION, operation_id)
-        return _operation(operation_id, body) if body is not None else None
+        return operation_of(operation_id, body) if body is not None else None
 
     async def _look(self, tenant: str, operation_id: str, partition: int, offset: int) -> Operation:
         standing, body = await self._outcomes.peek_document(partition, _key(tenant, operation_id))
@@ -138,14 +138,15 @@ class Commands:
             return Operation(
                 operation_id, "conflict", "conflict", "another command has this id", {}, "", partition, offset
             )
-        return _operation(operation_id, body)
+        return operation_of(operation_id, body)
 
 
 def _key(tenant: str, operation_id: str) -> str:
     return document_key(tenant, OPERATION, operation_id)
 
 
-def _operation(operation_id: str, body: bytes) -> Operation:
+def operation_of(operation_id: str, body: bytes) -> Operation:
+    """An operation by its document."""
     told = decode_body(body)
     return Operation(
         operation_id,

@@ -34,6 +34,8 @@ class FakeAccounts:
 
     def __init__(self) -> None:
         self.packed: dict[str, bytes] = {}
+        self.bodies: dict[str, bytes] = {}
+        """Documents, by their keys."""
         self.positions: dict[int, Position] = {}
         self.serving = True
         self.beat = 1_000
@@ -52,6 +54,11 @@ class FakeAccounts:
 
     async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         return self._standing(partition), self.packed.get(key)
+
+    async def documents(self, partitions: int, keys: Sequence[str]) -> list[bytes | None]:
+        if self.away:
+            raise Unavailable("redis: away")
+        return [self.bodies.get(key) for key in keys]
 
     async def close(self) -> None:
         pass

@@ -16,6 +16,7 @@ from api.tokens import TokenFile, TokenReader
 from rating.book import PriceBook
 from schemas.catalog import Catalog, CatalogVersion, parse
 from tests.fakes.api import FakeAccounts, FakeKafka, FakeLetters, FakePublisher, FakeRecords, FakeRows
+from tests.fakes.commands import FakeCommands
 
 NOW = 1_800_000_000_000_000
 
@@ -34,6 +35,7 @@ class World:
 
     tokens: TokenFile
     publisher: FakePublisher = field(default_factory=FakePublisher)
+    commands: FakeCommands = field(default_factory=FakeCommands)
     accounts: FakeAccounts = field(default_factory=FakeAccounts)
     rows: FakeRows = field(default_factory=FakeRows)
     kafka: FakeKafka = field(default_factory=FakeKafka)
@@ -65,12 +67,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     path = tmp_path / "tokens.json"
     world = World(TokenFile(path))
     world.accounts.beat = NOW // 1_000
+    world.accounts.bodies = world.commands.partition.documents
     await world.apply(parse(CATALOGUE), None, NOW)
     ticks = iter(range(1_000_000))
     world.app = create_app(
         Parts(
             tokens=TokenReader(path, lambda: float(next(ticks))),
             publisher=world.publisher,
+            commands=world.commands,
             accounts=world.accounts,
             rows=world.rows,
             kafka=world.kafka,
