@@ -20,6 +20,7 @@ from api import queries
 from api.balances import AccountReader
 from api.rows import Rows
 from schemas.errors import TollgateError, Unavailable
+from schemas.kafka import connection
 from schemas.topics import TOPICS, USAGE_EVENTS
 
 BEAT_MAX_AGE_SECONDS: Final = 5.0
@@ -93,7 +94,7 @@ class KafkaMetadata:
 
     async def _connect(self) -> AIOKafkaClient:
         client = AIOKafkaClient(
-            bootstrap_servers=self._bootstrap,
+            **connection(self._bootstrap),
             client_id="tollgate-ready",
             request_timeout_ms=int(CHECK_SECONDS * 1000),
         )

@@ -25,7 +25,7 @@ def start(settings: Settings, wanted: Collection[str], report: Report) -> None:
         assert url is not None, "the external backend is chosen only where every URL is given"
         await_answer(settings, name, url)
         report(f"{name}: answers at {probe.without_password(url) if '://' in url else url}")
-        state.remember(settings.data_dir, name, ServiceState(url=url))
+        state.remember(settings.data_dir, name, ServiceState(url=str(url)))
 
 
 def await_answer(settings: Settings, name: str, url: str) -> None:

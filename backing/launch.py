@@ -119,6 +119,11 @@ def _choose(settings: Settings, asked: str, before: State) -> str:
             raise InvalidInput("backend", f"the external backend needs {', '.join(missing)}")
     if chosen == "docker" and not docker.answers():
         raise Unavailable("no Docker engine with compose answers")
+    if chosen != "external" and settings.kafka_security_protocol != "PLAINTEXT":
+        raise InvalidInput(
+            "backend",
+            f"{variable_of('kafka_security_protocol')} is for a Kafka that is given; ours is open",
+        )
     if chosen != "native" and running:
         raise InvalidInput(
             "backend", f"native services run in {settings.data_dir} ({', '.join(running)}): `tollgate down` first"

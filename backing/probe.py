@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from schemas.errors import Unavailable
+from schemas.kafka import connection
 
 DEFAULT_TIMEOUT_S: Final = 3.0
 
@@ -37,7 +38,7 @@ def kafka(bootstrap: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
     from aiokafka.errors import KafkaError
 
     async def ask() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
+        admin = AIOKafkaAdminClient(**connection(bootstrap), request_timeout_ms=int(timeout_s * 1000))
         try:
             async with asyncio.timeout(timeout_s):
                 await admin.start()

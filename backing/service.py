@@ -178,7 +178,7 @@ class Service(abc.ABC):
                 chosen[port_name] = ports.choose(chosen.values())
         if given_url is not None:
             password = unquote(urlsplit(given_url).password or "") if "://" in given_url else ""
-            return ServiceState(url=given_url, ports=chosen, password=password)
+            return ServiceState(url=str(given_url), ports=chosen, password=password)
         password = (noted.password if noted is not None else "") or secrets.token_urlsafe(24)
         return ServiceState(url=self.url_for(chosen, password), ports=chosen, password=password)
 

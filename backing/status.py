@@ -18,6 +18,7 @@ import msgspec
 from backing import probe, process, state
 from backing.state import SERVICES
 from schemas.errors import InvariantBroken, Unavailable
+from schemas.kafka import connection
 from schemas.settings import Settings
 from schemas.topics import INPUTS, RATING_GROUP
 
@@ -74,7 +75,8 @@ def status(settings: Settings, decided: Callable[[str], Positions] | None = None
     behind: list[Lag] = []
     if kafka.ready and kafka.url is not None:
         try:
-            behind = lag(kafka.url, decided(kafka.url) if decided is not None else None)
+            bootstrap = settings.kafka_address(kafka.url)
+            behind = lag(bootstrap, decided(bootstrap) if decided is not None else None)
         except Unavailable:
             # It answered a moment ago: whoever watches sees it not ready the next time.
             found["kafka"] = msgspec.structs.replace(kafka, ready=False)
@@ -94,7 +96,8 @@ def services(settings: Settings) -> dict[str, ServiceStatus]:
         pid = None
         if noted is not None and noted.pid is not None and noted.url == url:
             pid = noted.pid if process.is_running(noted.pid, name, settings.data_dir) else None
-        return ServiceStatus(url, probe.answers(name, url), pid)
+        asked = settings.kafka_address(url) if name == "kafka" else url
+        return ServiceStatus(str(url), probe.answers(name, asked), pid)
 
     with ThreadPoolExecutor(len(SERVICES)) as pool:
         return dict(zip(SERVICES, pool.map(ask, SERVICES), strict=True))
@@ -136,9 +139,9 @@ async def _lag(bootstrap: str, decided: Positions, now_s: float) -> list[Lag]:
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**connection(bootstrap))
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False, max_poll_records=1
+        **connection(bootstrap), isolation_level="read_committed", enable_auto_commit=False, max_poll_records=1
     )
     try:
         async with asyncio.timeout(_LAG_TIMEOUT_S):

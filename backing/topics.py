@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from backing.probe import complete
 from schemas.errors import InvalidInput, Unavailable
+from schemas.kafka import connection
 from schemas.topics import RATING_GROUP, TOPICS
 
 _POLL_S: Final = 0.1
@@ -31,7 +32,7 @@ async def _create(bootstrap: str, partitions: int, replication: int, bound: time
 
     deadline = time.monotonic() + bound.total_seconds()
     while True:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_REQUEST_MS)
+        admin = AIOKafkaAdminClient(**connection(bootstrap), request_timeout_ms=_REQUEST_MS)
         try:
             async with asyncio.timeout(max(1.0, deadline - time.monotonic())):
                 await admin.start()
@@ -88,7 +89,7 @@ async def _begin_transactions(bootstrap: str) -> None:
     from aiokafka import AIOKafkaProducer
 
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, transactional_id=_PROBE_TRANSACTION, request_timeout_ms=_REQUEST_MS
+        **connection(bootstrap), transactional_id=_PROBE_TRANSACTION, request_timeout_ms=_REQUEST_MS
     )
     try:
         await producer.start()

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
 from schemas.errors import Unavailable
+from schemas.kafka import connection
 from schemas.limits import INPUT_RECORD_MAX_BYTES
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ CUT_OFF_S: Final = 5.0
 async def connect(bootstrap: str, batch_bytes: int, timeout_s: float) -> AIOKafkaProducer:
     """A producer that has met Kafka: acks=all, lz4, and nothing gathered, since batches come gathered."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **connection(bootstrap),
         enable_idempotence=True,
         acks="all",
         compression_type="lz4",

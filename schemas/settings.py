@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from schemas.errors import InvalidInput
+from schemas.kafka import MECHANISMS, PROTOCOLS, KafkaAddress, Security
 
 PREFIX: Final = "TOLLGATE_"
 
@@ -135,14 +136,33 @@ class Settings:
     kafka_bootstrap: str | None = setting(
         None, _bootstrap, "host:port[,…]", "Kafka's bootstrap servers; unset, the ones `tollgate up` started."
     )
+    kafka_security_protocol: str = setting(
+        "PLAINTEXT",
+        _choice(*PROTOCOLS),
+        "word",
+        "How Kafka is spoken to: with TLS, with a password, with both or neither.",
+    )
+    kafka_sasl_mechanism: str = setting("PLAIN", _choice(*MECHANISMS), "word", "How the password is shown to Kafka.")
+    kafka_sasl_username: str | None = setting(None, _text, "text", "User of Kafka.")
+    kafka_sasl_password: str | None = setting(None, _text, "secret", "The user's password.")
+    kafka_ssl_cafile: Path | None = setting(
+        None, _path, "file", "Authorities that Kafka's certificate may be of, PEM; unset, the system's."
+    )
+    kafka_ssl_certfile: Path | None = setting(
+        None, _path, "file", "Our certificate for Kafka, PEM, where it asks for one."
+    )
+    kafka_ssl_keyfile: Path | None = setting(None, _path, "file", "The key of our certificate, PEM.")
     redis_url: str | None = setting(
-        None, _url("redis", "rediss"), "URL", "Redis with its password; unset, the one `tollgate up` started."
+        None,
+        _url("redis", "rediss"),
+        "URL",
+        "Redis with its password, `rediss://` with TLS; unset, the one `tollgate up` started.",
     )
     clickhouse_url: str | None = setting(
         None,
         _url("http", "https"),
         "URL",
-        "ClickHouse's HTTP interface with user and password; unset, the one `tollgate up` started.",
+        "ClickHouse's HTTP interface with user and password, `https://` with TLS; unset, the one `tollgate up` started.",
     )
     data_dir: Path = setting(
         ".tollgate", _path, "folder", "Where services keep data, logs and pids, and workers their identity index."
@@ -190,8 +210,8 @@ class Settings:
         "5000",
         _whole(0, 10**9),
         "units/s",
-        "What one token may ask of one API process: a balance, a hold or an event costs 1, a listing 5, a catalogue 100, "
-        "each 16 KiB of body 1; beyond it 429. 0: no limit.",
+        "What one token may ask of one API process: a balance, a hold or an event costs 1, a listing 5, a catalogue 100 "
+        "and each 16 KiB of body 1; beyond it 429. 0: no limit.",
     )
     rate_burst: int = setting("25000", _whole(0, 10**9), "units", "How much of that a token may ask for at once.")
     metrics_host: str = setting(
@@ -221,6 +241,27 @@ class Settings:
         None, _url("http", "https"), "URL", "Another address for Stripe's API, for tests."
     )
     stripe_webhook_secret: str | None = setting(None, _text, "secret", "Checks the signature of Stripe's webhooks.")
+
+    def __post_init__(self) -> None:
+        self._kafka_security.check()
+        if self.kafka_bootstrap is not None:
+            object.__setattr__(self, "kafka_bootstrap", self.kafka_address(self.kafka_bootstrap))
+
+    def kafka_address(self, bootstrap: str) -> KafkaAddress:
+        """An address of Kafka, secured as these settings say."""
+        return KafkaAddress(bootstrap, self._kafka_security)
+
+    @property
+    def _kafka_security(self) -> Security:
+        return Security(
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_sasl_username,
+            self.kafka_sasl_password,
+            self.kafka_ssl_cafile,
+            self.kafka_ssl_certfile,
+            self.kafka_ssl_keyfile,
+        )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

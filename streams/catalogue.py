@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from rating.book import PriceBook
 from schemas.catalog import Catalog, CatalogVersion, decode, encode
 from schemas.errors import Doubt, InvalidInput, Unavailable
+from schemas.kafka import connection
 from schemas.limits import INPUT_RECORD_MAX_BYTES
 from schemas.topics import CATALOG_VERSIONS
 from streams.ledger import committed_consumer
@@ -39,7 +40,7 @@ async def apply(bootstrap: str, catalog: Catalog, tenant: str | None, now: int) 
     `now`: microseconds.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **connection(bootstrap),
         acks="all",
         enable_idempotence=True,
         max_request_size=INPUT_RECORD_MAX_BYTES,

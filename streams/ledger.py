@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import InvariantBroken, Unavailable
+from schemas.kafka import connection
 from schemas.ledger import Entries, LedgerRecord, RecordKind, decode_record
 from schemas.topics import LARGEST_BATCH_BYTES, USAGE_RATED
 
@@ -146,7 +147,7 @@ class Tail:
 async def committed_consumer(bootstrap: str, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer without a group, of committed records alone, with no place to fall back to."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **connection(bootstrap),
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="none",

@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.errors import Doubt, Unavailable
+from schemas.kafka import connection
 from schemas.topics import DEAD_LETTERS, LARGEST_BATCH_BYTES
 from streams.dead_letters import DROPPED, RESOLUTION, RETRIED
 from streams.ledger import STOP_SECONDS, committed_consumer
@@ -146,7 +147,7 @@ def _earlier(letter: Letter) -> Resolved | None:
 async def _owner(bootstrap: str, topic: str, partition: int) -> AsyncIterator[AIOKafkaProducer]:
     """The one producer that resolves letters of a partition; another that was at it can commit no more."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **connection(bootstrap),
         transactional_id=f"tollgate-{topic}-{partition}",
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -240,7 +241,7 @@ async def _resolved_since(bootstrap: str, topic: str, partition: int, shown: int
 async def _written_to(bootstrap: str, place: TopicPartition) -> int:
     """The offset behind everything in the topic, committed or not: behind another's open transaction may lie what an
     earlier resolver committed."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    consumer = AIOKafkaConsumer(**connection(bootstrap), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await consumer.start()
         consumer.assign([place])

@@ -27,6 +27,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from prometheus_client import CollectorRegistry
 
 from schemas.errors import Unavailable
+from schemas.kafka import connection
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTERS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
 from streams.measures import SinkMeasures
@@ -57,7 +58,7 @@ class Sink:
         self.rows = ClickHouseRows(clickhouse_url)
         self.measures = SinkMeasures(registry)
         self.consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **connection(bootstrap),
             group_id=SINK_GROUP,
             isolation_level="read_committed",
             enable_auto_commit=False,

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from schemas.errors import Doubt, Unavailable
+from schemas.kafka import connection
 from schemas.topics import USAGE_RATED
 
 TRANSACTION_TIMEOUT_MS: Final = 10_000
@@ -48,7 +49,7 @@ class PartitionWriter:
     def __init__(self, bootstrap: str, partition: int) -> None:
         self.partition = partition
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
+            **connection(bootstrap),
             transactional_id=f"tollgate-{USAGE_RATED}-{partition}",
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,

@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from rating.book import PriceBook
 from schemas.errors import InvariantBroken, Unavailable
+from schemas.kafka import security_of, tls_context
 from schemas.settings import Settings
 from schemas.topics import RATING_GROUP, USAGE_EVENTS
 from streams.accounts.redis import RedisAccounts
@@ -105,6 +106,7 @@ def build_app(bootstrap: str, data_dir: Path) -> faust.App:
     app = faust.App(
         RATING_GROUP,
         broker=f"kafka://{bootstrap.replace(',', ';kafka://')}",
+        broker_credentials=_credentials(bootstrap),
         datadir=str(data_dir / "faust"),
         store="memory://",
         web_enabled=False,
@@ -128,6 +130,20 @@ def build_app(bootstrap: str, data_dir: Path) -> faust.App:
     )
     install(app)
     return app
+
+
+def _credentials(bootstrap: str) -> Any:
+    """What `schemas.kafka` says of an address, as Faust wants to hear it; None where there is nothing to say."""
+    security = security_of(bootstrap)
+    context = tls_context(security) if security.has_tls else None
+    if security.has_login:
+        return faust.SASLCredentials(
+            username=security.username,
+            password=security.password,
+            ssl_context=context,
+            mechanism=security.mechanism,
+        )
+    return faust.SSLCredentials(context=context) if context is not None else None
 
 
 class Worker:
