@@ -61,6 +61,17 @@ GRADUATED: Final = [
 PACKAGE: Final = [
     {"id": "tokens", "meter": "input_tokens", "model": "package", "package_size": 1000, "amount": "0.0025"}
 ]
+PERCENTAGE: Final = [
+    {
+        "id": "tokens",
+        "meter": "input_tokens",
+        "model": "percentage",
+        "rate_percent": "2.9",
+        "fixed_per_event": "0.30",
+        "free_amount": "20000",
+        "max_per_event": "500",
+    }
+]
 
 
 def catalogue(prices: list[dict[str, Any]]) -> CompiledCatalogue:
@@ -113,6 +124,7 @@ def rate_all(events: list[Event], prices: CompiledCatalogue) -> int:
     """All charges of the events in their order; their sum in nanos."""
     total = 0
     so_far: dict[tuple[str, str], int] = {}
+    counters: dict[tuple[str, str], tuple[int, ...]] = {}
     for event in events:
         for meter in prices.meters_of(event.type, event.data):
             quantity = meter.measure(event)
@@ -125,6 +137,10 @@ def rate_all(events: list[Event], prices: CompiledCatalogue) -> int:
                 after = quantity if before is None else before + quantity
                 total += price.charge_after(before, after)
                 so_far[counter] = after
+            elif price.counters:
+                counter = (event.customer, price.id)
+                charge, counters[counter] = price.advance(counters.get(counter), quantity)
+                total += charge
             else:
                 total += price.charge(quantity)
     return total
@@ -153,6 +169,20 @@ def expected_package(encoded: list[bytes]) -> int:
     return sum(-(-tokens // 1000) * 2_500_000 for tokens in _by_customer(encoded).values())
 
 
+def expected_percentage(encoded: list[bytes]) -> int:
+    """Each customer's calls in their order: free to 20,000 in all, then 2.9 % + 0.30, at most 500."""
+    used: dict[str, int] = defaultdict(int)
+    charged: dict[str, Fraction] = defaultdict(Fraction)
+    for raw in encoded:
+        event = orjson.loads(raw)
+        customer, money = event["subject"], event["data"]["input_tokens"]
+        used[customer] += money
+        paid = min(money, used[customer] - 20_000)
+        if paid > 0:
+            charged[customer] += min(paid * Fraction(29, 1000) + Fraction(3, 10), 500) * 10**9
+    return sum(round(amount) for amount in charged.values())
+
+
 def _data(encoded: list[bytes]) -> list[dict[str, Any]]:
     return [orjson.loads(raw)["data"] for raw in encoded]
 
@@ -175,6 +205,7 @@ def run(count: int) -> dict[str, Any]:
         ("per_unit", PER_UNIT, expected_per_unit),
         ("graduated", GRADUATED, expected_graduated),
         ("package", PACKAGE, expected_package),
+        ("percentage", PERCENTAGE, expected_percentage),
     ):
         work[name] = partial(rate_all, events, catalogue(prices))
         expected[name] = audit(encoded)
