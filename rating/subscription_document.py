@@ -33,15 +33,7 @@ def to_document(subscription: Subscription) -> dict[str, Any]:
         "ended_at": time(subscription.ended_at),
         "paused_at": time(subscription.paused_at),
         "next_plan_id": subscription.next_plan or None,
-        "items": [
-            {
-                "id": item.id,
-                "description": item.description,
-                "amount": format_nanos(item.amount),
-                "period": period_document(item.period),
-            }
-            for item in subscription.items
-        ],
+        "items": [item_document(item) for item in subscription.items],
         "credited": subscription.credited,
         "attempt_count": subscription.attempts,
         "discount": {"percent": discount.percent, "amount": discount.amount, "ends_at": time(discount.ends_at)}
@@ -75,10 +67,7 @@ def from_document(document: Mapping[str, Any]) -> Subscription:
         ended_at=time("ended_at"),
         paused_at=time("paused_at"),
         next_plan=document["next_plan_id"] or "",
-        items=tuple(
-            Item(item["id"], item["description"], parse_nanos(item["amount"]), period_from(item["period"]))
-            for item in document["items"]
-        ),
+        items=tuple(item_from(item) for item in document["items"]),
         credited=document["credited"],
         attempts=document["attempt_count"],
         discount=Discount(
@@ -87,4 +76,21 @@ def from_document(document: Mapping[str, Any]) -> Subscription:
         if discount is not None
         else None,
         metadata=document["metadata"],
+    )
+
+
+def item_document(item: Item) -> dict[str, Any]:
+    """An item as documents have it."""
+    return {
+        "id": item.id,
+        "description": item.description,
+        "amount": format_nanos(item.amount),
+        "period": period_document(item.period),
+    }
+
+
+def item_from(document: Mapping[str, Any]) -> Item:
+    """The inverse of `item_document`."""
+    return Item(
+        document["id"], document["description"], parse_nanos(document["amount"]), period_from(document["period"])
     )

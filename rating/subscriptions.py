@@ -10,7 +10,7 @@ Proration is by seconds (`rating.proration`), to the nano, half even; the invoic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -330,3 +330,16 @@ def respanned(spans: list[PlanSpan], start: int, following: list[PlanSpan]) -> l
         ):
             kept.append(span)
     return kept
+
+
+def billed(subscription: Subscription, items: Iterable[str], until: int) -> Subscription:
+    """An invoice that is final has billed these items, and its fees up to `until`."""
+    taken = set(items)
+    left = tuple(item for item in subscription.items if item.id not in taken)
+    return replace(subscription, items=left, billed_to=max(subscription.billed_to, until))
+
+
+def unbilled(subscription: Subscription, items: Iterable[Item], before: int, after: int) -> Subscription:
+    """That invoice is void: its items wait again, and its fees are not billed unless later ones are."""
+    reached = before if subscription.billed_to == after else subscription.billed_to
+    return replace(subscription, items=(*items, *subscription.items), billed_to=reached)

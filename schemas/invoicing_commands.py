@@ -37,6 +37,7 @@ INVOICE_COLLECT: Final = "tollgate.invoice.collect"
 INVOICES_COLLECT: Final = "tollgate.invoices.collect"
 """The same for all invoices that are owed."""
 INVOICE_OVERDUE: Final = "tollgate.invoice.overdue"
+INVOICE_REFUNDED: Final = "tollgate.invoice.refunded"
 INVOICE_UNCOLLECTIBLE: Final = "tollgate.invoice.uncollectible"
 CLOCK_SET: Final = "tollgate.clock.set"
 """To the clock's own customer: makes it, moves it, puts customers on it."""
@@ -123,13 +124,18 @@ class _Draft(_Command, frozen=True, kw_only=True, gc=False):
     adjusts: list[dict[str, Any]]
     """Periods whose late usage it has: `start`, `end`, `from`, `to` (seq)."""
     takes: dict[str, Any] | None = None
-    """What of a subscription it bills: `subscription_id`, `items` (ids), `billed_to`."""
+    """What of a subscription it bills: `subscription_id`, `items`, `billed_from`, `billed_to`."""
 
 
 class _Invoice(_Command, frozen=True, kw_only=True, gc=False):
     invoice_id: Id
     subscription_id: Id | None = None
     due_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] | None = None
+
+
+class _Refunded(_Invoice, frozen=True, kw_only=True, gc=False):
+    payment_id: Id
+    refund_id: Id
 
 
 class _Number(_Command, frozen=True, kw_only=True, gc=False):
@@ -170,6 +176,7 @@ INVOICING_COMMANDS: Final[dict[str, BuiltIn]] = {
     INVOICE_COLLECT: _invoice,
     INVOICES_COLLECT: account_type(_Command),
     INVOICE_OVERDUE: _invoice,
+    INVOICE_REFUNDED: account_type(_Refunded, positive=True),
     INVOICE_UNCOLLECTIBLE: _invoice,
     CLOCK_SET: account_type(_Clock),
     CLOCK_TOLD: account_type(_Clock),

@@ -10,12 +10,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from rating.effects import (
+    clocks,
+    collecting,
+    customers,
+    devices,
+    intents,
+    invoices,
+    orders,
+    payments,
+    subscriptions,
+    users,
+    wallet_commands,
+)
 from rating.effects import credits as credits_flow
-from rating.effects import customers, devices, intents, orders, payments, users, wallet_commands
 from rating.turn import Effect, Naming
 from schemas.event import Event
 
-_FLOWS: Final = (credits_flow, customers, devices, intents, orders, payments, users, wallet_commands)
+_FLOWS: Final = (
+    clocks,
+    collecting,
+    credits_flow,
+    customers,
+    devices,
+    intents,
+    invoices,
+    orders,
+    payments,
+    subscriptions,
+    users,
+    wallet_commands,
+)
 
 EFFECTS: Final[dict[str, Effect]] = {kind: effect for flow in _FLOWS for kind, effect in flow.EFFECTS.items()}
 """By event type."""

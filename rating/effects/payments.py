@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rating.claims import INVOICE_PAYMENT, ORDER, PAYMENT, claim_identity, claim_of
+from rating.effects.collecting import ask_refunded, pay
 from rating.effects.credits import customer_named, open_wallet, paid_grant, put_in, tell_moved
 from rating.effects.intents import named, told_of
+from rating.effects.invoice_body import invoice_documents
 from rating.effects.order_flow import order_documents, pay_order
 from rating.orders import PARTIALLY_REFUNDED, REFUNDED, SUCCEEDED, UNPAID, order_of
 from rating.turn import Effect, Naming, Refused, Turn
@@ -45,6 +47,8 @@ def complete(turn: Turn, payment_id: str, intent_id: str | None, amount: int, cu
     credited = 0
     if invoice_id is None:
         credited = _credit(turn, payment_id, amount, currency, order_id, order)
+    else:
+        credited = pay(turn, invoice_id, payment_id, amount)
     at = format_time(event.occurred_at)
     body = {
         "created_at": at,
@@ -112,14 +116,18 @@ def refund_of_payment(turn: Turn, payment_id: str, refund_id: str, amount: int) 
         # A payment that is wholly refunded leaves nothing, nor what its order gave on top.
         left = parse_nanos(body["credited"]) - parse_nanos(body["taken_back"])
         take = left if refunded == paid else min(amount, left)
+        if body.get("invoice_id"):
+            ask_refunded(turn, body["invoice_id"], payment_id, refund_id, amount)
     place = ""
-    if take and not paid_invoice:
+    if paid_invoice and body is None:
+        take = 0
+    if take:
         check_balance(account.balance - take)
         burnt = take_back(account, take, payment_id)
         place = turn.post(PostingKind.REFUND, -take, refund_id, burnt)
         tell_moved(turn, PostingKind.REFUND, -take, refund_id, payment_id=payment_id)
     if body is not None:
-        _note_refund(turn, body, refund_id, amount, 0 if paid_invoice else take)
+        _note_refund(turn, body, refund_id, amount, take)
     return place
 
 
@@ -202,7 +210,8 @@ def payment_documents(event: Event) -> list[tuple[str, str]]:
     """What a payment that came in looks at."""
     data = event.data
     ids = [data[name] for name in ("payment_id", "payment_intent_id") if data.get(name)]
-    return customer_named(event) + [(documents.PAYMENT, of) for of in ids] + order_documents(order_of(data))
+    named_here = customer_named(event) + [(documents.PAYMENT, of) for of in ids] + order_documents(order_of(data))
+    return named_here + (invoice_documents(event.customer, data["invoice_id"]) if data.get("invoice_id") else [])
 
 
 def payment_identities(event: Event) -> list[bytes]:
