@@ -148,3 +148,17 @@ def test_what_cannot_be_charged_is_refused() -> None:
     assert refused.value.reason == "amount_overflow"
     with pytest.raises(InvariantBroken, match="period so far"):
         price(**CARDS).charge(1)
+
+
+def test_a_period_goes_on_when_its_price_is_changed() -> None:
+    """The total so far is exact whatever price it was charged at, with more places than the new one or fewer."""
+    fine = price(model="percentage", rate_percent="0.00000000001")
+    coarse = price(model="percentage", rate_percent="100")
+    charged, so_far = fine.advance(None, 6 * 10**12)
+    assert charged == 1  # six tenths of a nano
+    charged, so_far = coarse.advance(so_far, 5)
+    assert charged == 5  # from 0.6 to 5.6: rounded 6 less rounded 1
+    charged, so_far = fine.advance(so_far, 8 * 10**12)
+    assert charged == 0  # to 6.4
+    charged, _ = coarse.advance(so_far, 1)
+    assert charged == 1
