@@ -280,6 +280,12 @@ def _reason(kind: str, details: ErrorDetails) -> str:
     match kind:
         case "string_too_short":
             return "must not be empty"
+        case "too_short":
+            return f"must have at least {context['min_length']} item"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}"
         case "string_too_long":
             return f"must have at most {context['max_length']} characters"
         case "literal_error":

@@ -58,9 +58,6 @@ def price_faults(price: Price) -> Iterator[Fault]:
     """What is wrong within one price; paths start at the price."""
     if isinstance(price, Graduated | Volume | Stairstep | GraduatedPercentage):
         yield from _tier_faults(price.tiers)
-        first = price.tiers[0]
-        if price.charge_first_flat_at_zero and not isinstance(first, AmountTier) and first.flat_amount is None:
-            yield Fault("charge_first_flat_at_zero", "the first tier has no flat_amount to charge")
     if _exceeds(price.minimum_amount, price.maximum_amount):
         yield Fault("minimum_amount", "is more than maximum_amount")
     if isinstance(price, Percentage) and _exceeds(price.min_per_event, price.max_per_event):
