@@ -140,7 +140,7 @@ class Settings:
         "PLAINTEXT",
         _choice(*PROTOCOLS),
         "word",
-        "How Kafka is spoken to: with TLS, with a password, with both or neither.",
+        "How Kafka is spoken to: with TLS, a password, both or neither.",
     )
     kafka_sasl_mechanism: str = setting("PLAIN", _choice(*MECHANISMS), "word", "How the password is shown to Kafka.")
     kafka_sasl_username: str | None = setting(None, _text, "text", "User of Kafka.")
@@ -148,9 +148,7 @@ class Settings:
     kafka_ssl_cafile: Path | None = setting(
         None, _path, "file", "Authorities that Kafka's certificate may be of, PEM; unset, the system's."
     )
-    kafka_ssl_certfile: Path | None = setting(
-        None, _path, "file", "Our certificate for Kafka, PEM, where it asks for one."
-    )
+    kafka_ssl_certfile: Path | None = setting(None, _path, "file", "Our certificate, PEM, where Kafka asks for one.")
     kafka_ssl_keyfile: Path | None = setting(None, _path, "file", "The key of our certificate, PEM.")
     redis_url: str | None = setting(
         None,
@@ -162,7 +160,7 @@ class Settings:
         None,
         _url("http", "https"),
         "URL",
-        "ClickHouse's HTTP interface with user and password, `https://` with TLS; unset, the one `tollgate up` started.",
+        "ClickHouse's HTTP interface with user and password, or `https://`; unset, the one `tollgate up` started.",
     )
     data_dir: Path = setting(
         ".tollgate", _path, "folder", "Where services keep data, logs and pids, and workers their identity index."
@@ -210,7 +208,7 @@ class Settings:
         "5000",
         _whole(0, 10**9),
         "units/s",
-        "What one token may ask of one API process: a balance, a hold or an event costs 1, a listing 5, a catalogue 100 "
+        "What a token may ask of one API process: a balance, a hold or an event costs 1, a listing 5, a catalogue 100 "
         "and each 16 KiB of body 1; beyond it 429. 0: no limit.",
     )
     rate_burst: int = setting("25000", _whole(0, 10**9), "units", "How much of that a token may ask for at once.")
