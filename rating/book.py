@@ -13,17 +13,27 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from rating.match import FOREVER, FOREVER_AGO, Offer, Offers, Timeline, timeline
-from rating.measure import Dimensions, Measurable, Measure, compile_dimensions, compile_measure, count
+from rating.measure import (
+    Dimensions,
+    Measurable,
+    Measure,
+    ValueOf,
+    compile_dimensions,
+    compile_measure,
+    compile_value,
+    count,
+    may_be_negative,
+)
 from rating.model import nano_units
 from rating.own import compile_own
 from rating.quota_rule import QuotaRule, rules_of
 from rating.rate import Price, compile_price
 from schemas import catalog_shapes, expression
 from schemas.catalog import Catalog, CatalogVersion
-from schemas.catalog_faults import BUILT_IN_LEVELS
+from schemas.catalog_faults import BUILT_IN_LEVELS, SUMMED
 from schemas.errors import InvariantBroken
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
 
@@ -32,6 +42,9 @@ MAX_TIMELINES: Final = 16_384
 
 MAX_TENANTS_AT_HAND: Final = 65_536
 """Tenants whose catalogue at a position is kept at hand."""
+
+
+How = Literal["min", "max", "avg", "latest", "unique"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,12 @@ class CompiledMeter:
     """The dimensions of an event, pairs (name, text)."""
     priced: bool
     """Whether any price is for it; one without only counts."""
+    how: How | None
+    """The aggregation, where events have no part of their own in a period's quantity; None: sum and count."""
+    signed: bool
+    """Whether an event's quantity may be negative."""
+    value_of: ValueOf | None
+    """What a meter of `unique` tells apart."""
 
 
 class CompiledCatalogue:
@@ -54,7 +73,10 @@ class CompiledCatalogue:
         self.version = version
         self.catalog = catalog
         self.currency = catalog.currency
-        self._prices = {price.id: compile_price(price) for price in catalog.prices}
+        self._unsummed = frozenset(meter.id for meter in catalog.meters if meter.aggregation not in SUMMED)
+        self._prices = {
+            price.id: compile_price(price, summed=price.meter not in self._unsummed) for price in catalog.prices
+        }
         priced = {price.meter for price in catalog.prices}
         self._by_type: dict[str, tuple[CompiledMeter, ...]] = {}
         self._reported: dict[str, tuple[CompiledMeter, ...]] = {}
@@ -103,7 +125,7 @@ class CompiledCatalogue:
             if len(self._quotas) >= MAX_TIMELINES:
                 self._quotas.clear()
             countable = self._meters.keys() | BUILT_IN_LEVELS
-            known = rules_of(self._plans.get(plan_id), compile_own(own).terms.quotas, countable)
+            known = rules_of(self._plans.get(plan_id), compile_own(own, self._unsummed).terms.quotas, countable)
             self._quotas[plan_id, own] = known
         return known
 
@@ -124,13 +146,13 @@ class CompiledCatalogue:
 
     def price_by_id(self, price_id: str, own: bytes = b"") -> Price | None:
         """The price with this id; the customer's own where it has one of it."""
-        if own and (found := compile_own(own).prices.get(price_id)) is not None:
+        if own and (found := compile_own(own, self._unsummed).prices.get(price_id)) is not None:
             return found
         return self._prices.get(price_id)
 
     def _look_up(self, meter_id: str, dimensions: Dimensions, plan: str | None, own: bytes) -> Timeline:
         groups = []
-        if own and (owned := compile_own(own).offers.get(meter_id)) is not None:
+        if own and (owned := compile_own(own, self._unsummed).offers.get(meter_id)) is not None:
             groups.append(owned)
         if plan is not None and (of_plan := self._of_plans.get((plan, meter_id))) is not None:
             groups.append(of_plan)
@@ -168,11 +190,15 @@ class CompiledCatalogue:
 
 
 def _compile_meter(meter: catalog_shapes.Meter, priced: bool) -> CompiledMeter:
-    if meter.aggregation == "count":
+    how, value_of, signed = meter.aggregation, None, False
+    parsed = expression.parse(meter.quantity or "data.quantity")
+    if how in ("count", "unique"):
         measure: Measure = count
+        value_of = compile_value(parsed) if how == "unique" else None
     else:
-        measure = compile_measure(expression.parse(meter.quantity or "data.quantity"))
-    return CompiledMeter(meter.id, measure, _dimensions(meter), priced)
+        measure, signed = compile_measure(parsed), may_be_negative(parsed, meter.event_type)
+    of_period = None if how in ("sum", "count") else how
+    return CompiledMeter(meter.id, measure, _dimensions(meter), priced, of_period, signed, value_of)
 
 
 def _dimensions(meter: catalog_shapes.Meter) -> Callable[[Measurable], Dimensions]:

@@ -22,13 +22,13 @@ class CompiledOwn:
 
     __slots__ = ("offers", "prices", "terms")
 
-    def __init__(self, terms: OwnTerms) -> None:
+    def __init__(self, terms: OwnTerms, unsummed: frozenset[str]) -> None:
         self.terms = terms
         self.prices: dict[str, Price] = {}
         """By id."""
         offers: dict[str, list[Offer]] = defaultdict(list)
         for price in terms.prices:
-            compiled = self.prices[price.id] = compile_price(price)
+            compiled = self.prices[price.id] = compile_price(price, summed=price.meter not in unsummed)
             start = FOREVER_AGO if price.effective_from is None else price.effective_from
             offers[price.meter].append(Offer(price.match, start, compiled))
         self.offers = {meter: Offers(listed) for meter, listed in offers.items()}
@@ -36,14 +36,15 @@ class CompiledOwn:
 
 
 @lru_cache(MAX_KEPT)
-def compile_own(own: bytes) -> CompiledOwn:
-    """The own terms that an account carries (`terms.own`).
+def compile_own(own: bytes, unsummed: frozenset[str] = frozenset()) -> CompiledOwn:
+    """The own terms that an account carries (`terms.own`); `unsummed`: the meters of which no event has a part of its
+    own in the period's quantity.
 
     Errors: InvalidInput `internal_error` for bytes that `check_own` did not make: no event of the customer can be
     rated, and each waits among the dead letters until they are mended.
     """
     try:
-        return CompiledOwn(decode_own(own))
+        return CompiledOwn(decode_own(own), unsummed)
     except CatalogRefused as refused:
         raise InvalidInput("internal_error", f"the customer's own terms cannot be read: {refused.detail}") from None
 
