@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import orjson
 
-from rating.admission import Assessment, Bound, Reason
+from rating.admission import MONEY, Assessment, Bound, Reason
 from schemas.money import format_nanos
 from schemas.period import format_time
 from streams.admission.values import Ended, Hold
-
-MONEY: Final = "money"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +258,26 @@ def detail_of(bound: Bound, held: int) -> str:
     return (
         f"{wanted} more of {of} is wanted; of {format_nanos(used.limit)} in this {window}, "
         f"{format_nanos(used.quantity)} is used and {format_nanos(held)} is held"
+    )
+
+
+def refused(denial: Denial, bound: Bound, held: int) -> Denial:
+    """The denial with what of it is known of the bound that refused."""
+    reason: Literal["quota", "budget", "wallet"] = "wallet" if bound.kind in ("wallet", "reach") else bound.kind  # type: ignore[assignment]
+    used, rule = bound.used, bound.rule
+    return replace(
+        denial,
+        reason=reason,
+        detail=detail_of(bound, held),
+        wanted=bound.wanted,
+        meter=bound.meter or None,
+        limit=used.limit if used is not None else bound.room,
+        used=used.quantity if used is not None else 0,
+        held=held,
+        resets_at=used.resets_at if used is not None else None,
+        window=rule.window_text if rule is not None else "",
+        per=rule.per if rule is not None else "",
+        scope=bound.scope,
     )
 
 

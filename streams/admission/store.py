@@ -14,15 +14,15 @@ from importlib.resources import files
 from typing import Any, Final
 
 from redis import exceptions
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from rating.admission import Bound
 from schemas.errors import Unavailable
-from streams.admission.keys import customer_keys, directory_key, sweep_key
+from streams.admission.keys import customer_keys, denial_key, directory_key, sweep_key
 from streams.admission.values import (
     Conflicting,
-    Constraint,
     Ended,
     Extended,
     Finished,
@@ -46,6 +46,11 @@ from streams.admission.values import (
 
 DIRECTORY_KEPT_MS: Final = 25 * 60 * 60 * 1000
 """A directory entry outlives the hold it is about by this: ended holds are answered for 24 hours."""
+
+CONNECTIONS: Final = 16
+WAIT_SECONDS: Final = 2.0
+
+DENIAL_KEPT_MS: Final = 24 * 60 * 60 * 1000
 
 BYTES_SENT_MAX: Final = 1_024
 """A larger account is compared by its SHA-1: sending it would cost more than the digest."""
@@ -83,9 +88,16 @@ class HoldStore:
 
     def __init__(self, url: str, timeout_seconds: float = 0.25, now_ms: int | None = None) -> None:
         """`now_ms` is for tests: a clock that stands where it is put, instead of Redis's own."""
-        self.redis: Redis = Redis.from_url(
-            url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
+        # Some connections, and whoever comes meanwhile waits its turn: Redis does one thing at a time anyway.
+        self._pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=WAIT_SECONDS,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
         )
+        self.redis: Redis = Redis.from_pool(self._pool)
         self.now_ms = now_ms
         self._scripts: dict[str, tuple[str, str]] = {}
 
@@ -98,7 +110,7 @@ class HoldStore:
         hold_id: str,
         hold: Hold,
         ttl_ms: int,
-        constraints: Sequence[Constraint],
+        constraints: Sequence[Bound],
         directory: str | None,
     ) -> Granted | Refused | Same | Conflicting | Stale | Untrusted:
         """Opens a hold. Of `hold` digest, session, allocation, currency and body are taken; `directory` is the tenant
@@ -135,7 +147,7 @@ class HoldStore:
             case b"conflict":
                 return Conflicting()
             case _:
-                return _doubtful(answer)
+                return _doubtful(answer, trusted)
 
     async def check(
         self, partition: int, account: str, seen: Seen, trusted: Trusted, names: Sequence[str]
@@ -152,7 +164,7 @@ class HoldStore:
         )
         if answer[0] == b"held":
             return Held(int(answer[1]), _amounts(answer[2:]))
-        return _doubtful(answer)
+        return _doubtful(answer, trusted)
 
     async def extend(
         self,
@@ -163,7 +175,7 @@ class HoldStore:
         hold_id: str,
         generation: int | None,
         ttl_ms: int,
-        constraints: Sequence[Constraint],
+        constraints: Sequence[Bound],
     ) -> Extended | Refused | Finished | Unknown | Conflicting | Stale | Untrusted:
         """Gives an open hold more time, and more to hold."""
         answer = await self._run(
@@ -190,7 +202,7 @@ class HoldStore:
             case b"conflict":
                 return Conflicting()
             case _:
-                return _doubtful(answer)
+                return _doubtful(answer, trusted)
 
     async def end(self, partition: int, account: str, hold_id: str, state: str) -> Finished | Settling | Unknown:
         """Ends an open hold: `released` or `expired`."""
@@ -273,6 +285,17 @@ class HoldStore:
             found: bytes | None = await self.redis.execute_command("GET", directory_key(partition, tenant, hold_id))  # type: ignore[no-untyped-call]
         return found.decode() if found is not None else None
 
+    async def keep_denial(self, partition: int, tenant: str, denial_id: str, document: bytes) -> None:
+        """Keeps what a denial was about."""
+        async with mapped():
+            await self.redis.set(denial_key(partition, tenant, denial_id), document, px=DENIAL_KEPT_MS)
+
+    async def denial(self, partition: int, tenant: str, denial_id: str) -> bytes | None:
+        """What a denial was about."""
+        async with mapped():
+            found: bytes | None = await self.redis.execute_command("GET", denial_key(partition, tenant, denial_id))  # type: ignore[no-untyped-call]
+        return found
+
     async def close(self) -> None:
         """Gives connections back."""
         await self.redis.aclose()
@@ -303,10 +326,10 @@ def _amounts(values: Sequence[bytes]) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
-def _doubtful(answer: Sequence[Any]) -> Stale | Untrusted:
+def _doubtful(answer: Sequence[Any], asked: Trusted) -> Stale | Untrusted:
     if answer[0] == b"stale":
         # A nil ends an array of Lua's.
         return Stale(answer[1].decode(), int(answer[2]), answer[3] if len(answer) > 3 else None)
     told = [*answer[1:], None, None, None, None]
     ledger = told[0].decode() if told[0] is not None else ""
-    return Untrusted(ledger, int(told[1] or 0), told[2] == b"1", int(told[3] or 0))
+    return Untrusted(ledger, int(told[1] or 0), told[2] == b"1", int(told[3] or 0), asked)

@@ -38,6 +38,8 @@ class Trust:
 
     def judge(self, partition: int, found: Untrusted) -> bool:
         """Whether it is trusted now; if not, and it is served, ask again after its next beat."""
+        if found.asked != self.of(partition):
+            return True  # others have found out more since this one was asked
         self._trusted.pop(partition, None)
         if not found.serving:
             self._doubted.pop(partition, None)

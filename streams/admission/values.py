@@ -12,24 +12,12 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-DIGITS: Final = 30
-MONEY: Final = "money"
-"""The counter of what open holds hold of the wallet."""
+from rating.admission import Bound
 
+DIGITS: Final = 30
 AMOUNT_END: Final = 10**DIGITS
 
 EndState = Literal["settled", "released", "expired"]
-
-
-class Constraint(msgspec.Struct, frozen=True):
-    """A counter of open holds: what of it is wanted and how much there may be."""
-
-    name: str
-    meter: str
-    """Whose units are held; empty: money."""
-    room: int | None
-    """Below zero: nothing more, however little."""
-    wanted: int
 
 
 class Hold(msgspec.Struct, array_like=True, frozen=True):
@@ -123,6 +111,14 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class Trusted:
+    """A partition as the caller last knew it to be whole."""
+
+    ledger_id: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Untrusted:
     """The partition is not known to be whole, or lies behind what the caller has seen."""
 
@@ -130,6 +126,8 @@ class Untrusted:
     offset: int
     serving: bool
     beat: int
+    asked: Trusted
+    """What the caller took the partition to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +155,6 @@ Seen: TypeAlias = bytes | None
 """The packed account that the caller computed with; None: there was none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trusted:
-    """A partition as the caller last knew it to be whole."""
-
-    ledger_id: str
-    offset: int
-
-
 def digits(amount: int) -> str:
     """An amount as Redis keeps it."""
     assert 0 <= amount < AMOUNT_END
@@ -178,7 +168,7 @@ def room_text(room: int | None) -> str:
     return "-" if room < 0 else digits(min(room, AMOUNT_END - 1))
 
 
-def constraint_arguments(constraints: Sequence[Constraint]) -> list[str]:
+def constraint_arguments(constraints: Sequence[Bound]) -> list[str]:
     """The tail of a script's ARGV."""
     arguments: list[str] = []
     for one in constraints:

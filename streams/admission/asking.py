@@ -1,0 +1,104 @@
+"""The words of a hold: its id, what tells two askings apart, and its value in Redis."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from rating.admission import AmountAsk, Ask, Assessment, EventAsk, MeterAsk
+from schemas.canonical import content_of, json_of
+from schemas.errors import InvalidInput
+from schemas.money import format_nanos
+from streams.admission.values import Hold, digits
+
+
+def own_id(prefix: str, partition: int, partitions: int) -> str:
+    """A new id whose directory entry lies in a partition."""
+    begun = prefix + secrets.token_urlsafe(15)
+    for number in itertools.count():
+        found = f"{begun}{number:x}"
+        if crc32(found.encode()) % partitions == partition:
+            return found
+    raise AssertionError("unreachable")
+
+
+def digest_of(customer: str, ask: Ask, ttl_seconds: int) -> str:
+    """By which two askings under one id are told apart."""
+    wish = ask.wish
+    match wish:
+        case MeterAsk():
+            wanted: list[Any] = ["meter", wish.meter, str(wish.quantity)]
+        case AmountAsk():
+            wanted = ["amount", wish.meter, str(wish.amount)]
+        case EventAsk():
+            wanted = ["event", wish.type, dict(wish.data)]
+    words = [customer, wanted, ask.user, dict(sorted(ask.dimensions.items())), ask.session, ask.allocation, ttl_seconds]
+    return content_of(words).hex()
+
+
+def new_hold(digest: str, ask: Ask, assessment: Assessment) -> Hold:
+    """The hold as it is asked for; Redis fills in what it holds and until when."""
+    wish = ask.wish
+    body: dict[str, Any] = {
+        "prices": [
+            {
+                "meter": one.meter,
+                "quantity": format_nanos(one.quantity),
+                "amount": format_nanos(one.amount),
+                "price_id": one.dearest.id if one.dearest is not None else None,
+                "unit_amount": one.dearest.unit_amount_text if one.dearest is not None else None,
+                "catalog_version": assessment.catalog_version,
+            }
+            for one in assessment.sized
+        ]
+    }
+    if isinstance(wish, EventAsk):
+        body["type"] = wish.type
+        body["data"] = wish.data
+    elif wish.meter is not None:
+        body["meter"] = wish.meter
+    if ask.user is not None:
+        body["user"] = ask.user
+    if ask.dimensions:
+        body["dimensions"] = dict(ask.dimensions)
+    text = json_of(body).decode()
+    return Hold(digest, 1, 0, ask.session, ask.allocation, [], [], [], "", assessment.currency, "", text)
+
+
+def opened_hold(hold: Hold, assessment: Assessment, expires_ms: int) -> Hold:
+    """The hold as Redis granted it."""
+    bounds = assessment.bounds
+    return Hold(
+        hold.digest,
+        1,
+        expires_ms,
+        hold.session,
+        hold.allocation,
+        [bound.name for bound in bounds],
+        [bound.meter for bound in bounds],
+        [digits(bound.wanted) for bound in bounds],
+        "",
+        hold.currency,
+        "",
+        hold.body,
+    )
+
+
+def more_of(hold: Hold, quantity: int | None, amount: int | None) -> Ask:
+    """What an extension asks for besides: of the hold's one meter, or of money. InvalidInput for a quantity of none."""
+    asked = orjson.loads(hold.body)
+    dimensions, user = asked.get("dimensions", {}), asked.get("user")
+    if amount is not None:
+        return Ask(AmountAsk(amount, asked.get("meter")), user, dimensions)
+    if quantity is None:
+        return Ask(AmountAsk(0), user, dimensions)
+    meters = [asked["meter"]] if "meter" in asked else [line["meter"] for line in asked["prices"]]
+    if len(meters) != 1:
+        raise InvalidInput("wrong_type", "the hold is not of one meter: extend it by an amount", "/quantity")
+    if "data" in asked:
+        dimensions = {**{k: v for k, v in asked["data"].items() if isinstance(v, str)}, **dimensions}
+    return Ask(MeterAsk(meters[0], quantity), user, dimensions)

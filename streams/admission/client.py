@@ -1,0 +1,540 @@
+"""Admission for those who ask: checks and holds, one script call each in the normal case.
+
+In process it is the fastest way to ask; the HTTP API asks by it too. An account is kept beside its bytes, so that a
+call reads nothing: the script compares the bytes, and tells the new ones where they differ. A partition is trusted as
+`streams.admission.trust` says. What a denial was about is kept for 24 hours under its id.
+
+    admission = Admission(HoldStore(redis_url, timeout_seconds=0.05), partitions, book)
+    hold = await admission.hold("acme", "cust-42", Ask(EventAsk("session.tokens_used", {...})))
+
+Errors: Unavailable while Redis is away or a partition is not whole (a check answers by `on_error` then); Conflict where
+a hold's id names another hold, or its generation is another; InvalidInput for what cannot be sized.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+import orjson
+
+from rating.admission import MONEY, AmountAsk, Ask, Assessment, Bound, MeterAsk, assess, buys, wallet_room
+from rating.book import CompiledCatalogue, PriceBook
+from schemas.account import Account, account_key, unpack_account
+from schemas.errors import Conflict, Unavailable
+from schemas.ids import partition_of
+from streams.admission.answers import (
+    Checked,
+    Denial,
+    Standing,
+    quotas_left,
+    refused,
+    standing_of,
+    tightest,
+)
+from streams.admission.asking import digest_of, more_of, new_hold, opened_hold, own_id
+from streams.admission.keys import directory_partition
+from streams.admission.store import HoldStore
+from streams.admission.trust import Breaker, Trust
+from streams.admission.values import (
+    Conflicting,
+    Ended,
+    Extended,
+    Finished,
+    Granted,
+    Held,
+    Hold,
+    Refused,
+    Same,
+    Settling,
+    Stale,
+    Unknown,
+    Untrusted,
+)
+
+log = logging.getLogger(__name__)
+
+TTL_SECONDS: Final = 300
+TTL_MAX_SECONDS: Final = 30 * 24 * 60 * 60
+ATTEMPTS: Final = 50
+"""A customer whose account changes faster than one can ask, so often in a row, is not to be had."""
+
+PATIENCE_SECONDS: Final = 1.2
+"""A beat comes every half second: the first question after a start waits for one rather than be refused."""
+
+LOOK_SECONDS: Final = 0.05
+ACCOUNTS_KEPT: Final = 20_000
+HOLDS_KEPT: Final = 20_000
+"""Holds that this process granted and can bring back, should Redis lose them."""
+
+OWN_PREFIX: Final = "w:"
+"""Begins the ids of holds that our own processes make for a command."""
+
+Answer = TypeVar("Answer")
+OnError = Literal["deny", "allow"]
+
+
+class Journal(Protocol):
+    """Where holds are written down, for the day Redis loses them. Nobody waits for it."""
+
+    def opened(self, partition: int, account: str, hold_id: str, hold: Hold) -> None:
+        """A hold was granted or extended."""
+
+    def ended(self, partition: int, account: str, hold_id: str) -> None:
+        """A hold was ended by its holder, which no ledger tells."""
+
+
+class Denials(Protocol):
+    """Who else hears of denials. Nobody waits for it."""
+
+    def denied(self, denial: Denial) -> None:
+        """Something was not allowed."""
+
+
+class Admission:
+    """Asks for customers of all tenants."""
+
+    def __init__(
+        self,
+        store: HoldStore,
+        partitions: int | Callable[[], Awaitable[int]],
+        book: PriceBook,
+        *,
+        journal: Journal | None = None,
+        denials: Denials | None = None,
+        on_error: OnError = "deny",
+        now: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        """`now` in microseconds: in which windows usage falls. When holds expire is Redis's own clock."""
+        self.store = store
+        self._partition_count = partitions
+        self._book = book
+        self._journal = journal
+        self._denials = denials
+        self._on_error = on_error
+        self._now = now
+        self._patience_seconds = patience_seconds
+        self._trust = Trust()
+        self._breaker = Breaker(time.monotonic)
+        self._accounts: dict[str, tuple[bytes | None, Account | None]] = {}
+        self._reach: dict[str, dict[str, int]] = {}
+        self._granted: dict[tuple[str, str], tuple[str, Hold]] = {}
+
+    async def check(self, tenant: str, customer: str, ask: Ask) -> Checked:
+        """Whether this may be spent now. Changes nothing."""
+        try:
+            partition, key = await self._where(tenant, customer)
+            assessment, held = await self._look(partition, key, tenant, ask)
+        except Unavailable as away:
+            log.warning("%s", away)
+            return Checked(self._on_error == "allow", "unavailable", None, None, None, "")
+        quotas = quotas_left(assessment, held.held)
+        available = assessment.room - held.held[0]
+        which = _refusing(assessment.bounds, held.held)
+        if assessment.denied is None and which is None:
+            return Checked(True, None, None, tightest(quotas), available, assessment.currency, quotas)
+        denial = await self._deny(partition, tenant, customer, ask, assessment, held, which)
+        refusing = None
+        if which is not None and assessment.bounds[which].used is not None:
+            refusing = quotas[sum(bound.used is not None for bound in assessment.bounds[:which])]
+        return Checked(
+            False, denial.reason, denial, refusing or tightest(quotas), available, assessment.currency, quotas
+        )
+
+    async def hold(
+        self, tenant: str, customer: str, ask: Ask, hold_id: str | None = None, ttl_seconds: int = TTL_SECONDS
+    ) -> Standing | Denial:
+        """Holds what is asked for. The same `hold_id` with the same words is the same hold, however it stands."""
+        partition, key = await self._where(tenant, customer)
+        count = await self._partitions()
+        digest = digest_of(customer, ask, ttl_seconds)
+        beside = True
+        if hold_id is None:
+            hold_id = own_id("h_", partition, count)
+        elif (at := directory_partition(hold_id, count)) != partition:
+            beside = False
+            named = await self._ask(self.store.claim_directory(at, tenant, hold_id, key, ttl_seconds * 1000))
+            if named != key:
+                raise _conflict(hold_id)
+        return await self._reserve(partition, key, tenant, customer, ask, hold_id, digest, ttl_seconds, beside=beside)
+
+    async def hold_amount(
+        self, tenant: str, customer: str, hold_id: str, amount: int, ttl_seconds: int = TTL_SECONDS
+    ) -> Standing | Denial:
+        """Holds money for a command of ours that takes it out: no directory knows such a hold, the command names it."""
+        partition, key = await self._where(tenant, customer)
+        ask = Ask(AmountAsk(amount))
+        digest = digest_of(customer, ask, ttl_seconds)
+        return await self._reserve(partition, key, tenant, customer, ask, hold_id, digest, ttl_seconds, beside=False)
+
+    async def release_amount(self, tenant: str, customer: str, hold_id: str) -> None:
+        """Ends a hold of `hold_amount` whose command came to nothing."""
+        partition, key = await self._where(tenant, customer)
+        await self._ask(self.store.end(partition, key, hold_id, "released"))
+        if self._journal is not None:
+            self._journal.ended(partition, key, hold_id)
+
+    async def held(self, tenant: str, customer: str) -> tuple[Account | None, int, int]:
+        """The account, what open holds hold of its wallet, and what is available, all of one moment; nanos."""
+        partition, key = await self._where(tenant, customer)
+        for _ in range(ATTEMPTS):
+            seen, account = self._accounts.get(key, (None, None))
+            answer = await self._ask(self.store.check(partition, key, seen, self._trust.of(partition), [MONEY]))
+            if isinstance(answer, Held):
+                self._trust.saw(partition, answer.offset)
+                return account, answer.held[0], wallet_room(account, self._now()) - answer.held[0]
+            await self._again(partition, key, answer)
+        raise _restless(key)
+
+    async def extend(
+        self,
+        tenant: str,
+        hold_id: str,
+        ttl_seconds: int,
+        quantity: int | None = None,
+        amount: int | None = None,
+        generation: int | None = None,
+    ) -> Standing | Denial | None:
+        """Gives a hold more time, and more to hold; None where there is no such hold. An ended one stays as it is."""
+        found = await self._find(tenant, hold_id)
+        if found is None:
+            return None
+        partition, key, customer, hold = found
+        if isinstance(hold, Ended):
+            return standing_of(hold_id, customer, hold)
+        ask = more_of(hold, quantity, amount)
+        for _ in range(ATTEMPTS):
+            seen, account = self._accounts.get(key, (None, None))
+            now = self._time_of(account)
+            catalogue = self._catalogue(tenant, now)
+            assessment = assess(account, catalogue, ask, now, self._reach.get(key))
+            if assessment.denied is not None:
+                return await self._deny(
+                    partition, tenant, customer, ask, *await self._look(partition, key, tenant, ask), None
+                )
+            answer = await self._ask(
+                self.store.extend(
+                    partition, key, seen, self._trust.of(partition), hold_id, generation, ttl_seconds * 1000,
+                    assessment.bounds,
+                )
+            )  # fmt: skip
+            match answer:
+                case Extended():
+                    self._trust.saw(partition, answer.offset)
+                    self._remember(partition, key, tenant, hold_id, answer.hold)
+                    self._saw_reach(key, assessment, answer.held)
+                    return self._standing(hold_id, customer, answer.hold, account, catalogue, assessment, answer.held)
+                case Refused():
+                    if not self._saw_reach_of(key, assessment, answer):
+                        return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
+                case Finished():
+                    return standing_of(hold_id, customer, answer.ended)
+                case Unknown():
+                    return None
+                case Conflicting():
+                    raise Conflict("conflict", f"the hold {hold_id!r} has another generation or is being settled")
+                case _:
+                    await self._again(partition, key, answer)
+        raise _restless(key)
+
+    async def release(self, tenant: str, hold_id: str) -> Standing | None:
+        """Ends a hold and frees what it held; one that has ended keeps the state it has. None: there is none."""
+        found = await self._find(tenant, hold_id)
+        if found is None:
+            return None
+        partition, key, customer, _ = found
+        answer = await self._ask(self.store.end(partition, key, hold_id, "released"))
+        if isinstance(answer, Unknown):
+            return None
+        if isinstance(answer, Settling):
+            return standing_of(hold_id, customer, answer.hold)
+        self._granted.pop((tenant, hold_id), None)
+        if answer.now and self._journal is not None:
+            self._journal.ended(partition, key, hold_id)
+        return standing_of(hold_id, customer, answer.ended)
+
+    async def find(self, tenant: str, hold_id: str) -> Standing | None:
+        """How a hold stands; None where there is none, nor was in the last 24 hours."""
+        found = await self._find(tenant, hold_id)
+        return standing_of(hold_id, found[2], found[3]) if found is not None else None
+
+    async def settling(
+        self, tenant: str, hold_id: str, digest: str, amount: int | None, least_ms: int
+    ) -> tuple[str, Settling | Finished] | None:
+        """Says that a settlement is on its way (an empty digest: that it is not, after all); the customer and how the
+        hold stands, None where there is none."""
+        found = await self._find(tenant, hold_id)
+        if found is None:
+            return None
+        partition, key, customer, _ = found
+        answer = await self._ask(self.store.settling(partition, key, hold_id, digest, amount, least_ms))
+        return None if isinstance(answer, Unknown) else (customer, answer)
+
+    async def account(self, tenant: str, customer: str) -> Account | None:
+        """A customer's account as of the last applied entry."""
+        return (await self.held(tenant, customer))[0]
+
+    async def denial(self, tenant: str, denial_id: str) -> dict[str, Any] | None:
+        """What a denial was about; None after 24 hours."""
+        at = directory_partition(denial_id, await self._partitions())
+        kept = await self._ask(self.store.denial(at, tenant, denial_id))
+        document: dict[str, Any] | None = orjson.loads(kept) if kept is not None else None
+        return document
+
+    async def close(self) -> None:
+        """Gives connections back."""
+        await self.store.close()
+
+    # -- how
+
+    async def _reserve(
+        self,
+        partition: int,
+        key: str,
+        tenant: str,
+        customer: str,
+        ask: Ask,
+        hold_id: str,
+        digest: str,
+        ttl_seconds: int,
+        *,
+        beside: bool,
+    ) -> Standing | Denial:
+        for _ in range(ATTEMPTS):
+            seen, account = self._accounts.get(key, (None, None))
+            now = self._time_of(account)
+            catalogue = self._catalogue(tenant, now)
+            assessment = assess(account, catalogue, ask, now, self._reach.get(key))
+            if assessment.denied is not None and self._trust.of(partition).ledger_id:
+                looked = await self._look(partition, key, tenant, ask)
+                if looked[0].denied is not None:
+                    return await self._deny(partition, tenant, customer, ask, *looked, None)
+                continue
+            hold = new_hold(digest, ask, assessment)
+            answer = await self._ask(
+                self.store.reserve(
+                    partition, key, seen, self._trust.of(partition), hold_id, hold, ttl_seconds * 1000,
+                    assessment.bounds, tenant if beside else None,
+                )
+            )  # fmt: skip
+            match answer:
+                case Granted():
+                    self._trust.saw(partition, answer.offset)
+                    opened = opened_hold(hold, assessment, answer.expires_ms)
+                    self._remember(partition, key, tenant, hold_id, opened)
+                    self._saw_reach(key, assessment, answer.held)
+                    standing = self._standing(hold_id, customer, opened, account, catalogue, assessment, answer.held)
+                    return replace(standing, created=True)
+                case Refused():
+                    if not self._saw_reach_of(key, assessment, answer):
+                        return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
+                case Same():
+                    return self._standing(hold_id, customer, answer.hold, account, catalogue, assessment, answer.held)
+                case Conflicting():
+                    raise _conflict(hold_id)
+                case _:
+                    await self._again(partition, key, answer)
+        raise _restless(key)
+
+    async def _look(self, partition: int, key: str, tenant: str, ask: Ask) -> tuple[Assessment, Held]:
+        """What an ask comes to, and what is held of it, at one moment."""
+        for _ in range(ATTEMPTS):
+            seen, account = self._accounts.get(key, (None, None))
+            reach, now = self._reach.get(key), self._time_of(account)
+            assessment = assess(account, self._catalogue(tenant, now), ask, now, reach)
+            names = [bound.name for bound in assessment.bounds]
+            answer = await self._ask(self.store.check(partition, key, seen, self._trust.of(partition), names))
+            if not isinstance(answer, Held):
+                await self._again(partition, key, answer)
+                continue
+            self._trust.saw(partition, answer.offset)
+            if all(
+                bound.kind != "reach" or (reach or {}).get(bound.name, 0) >= held
+                for bound, held in zip(assessment.bounds, answer.held, strict=True)
+            ):
+                return assessment, answer
+            self._saw_reach(key, assessment, answer.held)
+        raise _restless(key)
+
+    async def _again(self, partition: int, key: str, answer: Stale | Untrusted) -> None:
+        """Takes in why a call has to be made again, and waits where only time helps. Raises Unavailable."""
+        if isinstance(answer, Stale):
+            self._trust.saw(partition, answer.offset)
+            if len(self._accounts) >= ACCOUNTS_KEPT:
+                for old in list(itertools.islice(self._accounts, ACCOUNTS_KEPT // 4)):
+                    del self._accounts[old]
+            packed = answer.account
+            self._accounts[key] = (packed, unpack_account(packed) if packed is not None else None)
+            return
+        deadline = time.monotonic() + self._patience_seconds
+        while not self._trust.judge(partition, answer):
+            if not answer.serving or time.monotonic() >= deadline:
+                raise Unavailable(f"partition {partition} of the accounts is not served")
+            await asyncio.sleep(LOOK_SECONDS)
+            found = await self._ask(self.store.check(partition, key, None, self._trust.of(partition), ()))
+            if not isinstance(found, Untrusted):
+                return
+            answer = found
+
+    async def _find(self, tenant: str, hold_id: str) -> tuple[int, str, str, Hold | Ended] | None:
+        """Partition, account key and customer of a hold, and how it stands; what this process granted and Redis lost is
+        brought back."""
+        count = await self._partitions()
+        at = directory_partition(hold_id, count)
+        key = await self._ask(self.store.directory(at, tenant, hold_id))
+        granted = self._granted.get((tenant, hold_id))
+        if key is None and granted is None:
+            return None
+        key = key or granted[0] if granted is not None else key
+        assert key is not None
+        customer = key[len(account_key(tenant, "")) :]
+        partition = partition_of(customer, count)
+        hold = await self._ask(self.store.read(partition, key, hold_id))
+        if isinstance(hold, Unknown):
+            if granted is None:
+                return None
+            beside = tenant if at == partition else None
+            if not await self._ask(self.store.restore(partition, key, hold_id, granted[1], beside)):
+                return None
+            hold = granted[1]
+        return partition, key, customer, hold
+
+    async def _deny(
+        self,
+        partition: int,
+        tenant: str,
+        customer: str,
+        ask: Ask,
+        assessment: Assessment,
+        held: Held,
+        which: int | None,
+    ) -> Denial:
+        count = await self._partitions()
+        account = self._accounts.get(account_key(tenant, customer), (None, None))[1]
+        denied = Denial(
+            own_id("d_", partition, count),
+            tenant,
+            customer,
+            "wallet",
+            "",
+            assessment.currency,
+            assessment.room - held.held[0],
+            assessment.amount,
+            user=ask.user,
+            plan=assessment.plan,
+            catalog_version=assessment.catalog_version,
+            balance=account.balance if account is not None else 0,
+            partition=partition,
+            offset=held.offset,
+            denied_at=self._now(),
+        )
+        if assessment.denied is not None:
+            meter = ask.wish.meter if isinstance(ask.wish, MeterAsk) else None
+            denial = replace(denied, reason=assessment.denied.reason, detail=assessment.denied.detail, meter=meter)
+        else:
+            assert which is not None
+            denial = refused(denied, assessment.bounds[which], held.held[which])
+        await self._ask(self.store.keep_denial(partition, tenant, denial.id, orjson.dumps(denial.document())))
+        if self._denials is not None:
+            self._denials.denied(denial)
+        return denial
+
+    def _standing(
+        self,
+        hold_id: str,
+        customer: str,
+        hold: Hold | Ended,
+        account: Account | None,
+        catalogue: CompiledCatalogue | None,
+        assessment: Assessment,
+        held: tuple[int, ...],
+    ) -> Standing:
+        available = assessment.room - held[0]
+        bought = buys(
+            account, catalogue, assessment, available, self._time_of(account), self._reach_after(assessment, held)
+        )
+        return replace(
+            standing_of(hold_id, customer, hold),
+            available=available,
+            quotas=quotas_left(assessment, held),
+            affordable=bought,
+        )
+
+    def _remember(self, partition: int, key: str, tenant: str, hold_id: str, hold: Hold) -> None:
+        if len(self._granted) >= HOLDS_KEPT:
+            for old in list(itertools.islice(self._granted, HOLDS_KEPT // 4)):
+                del self._granted[old]
+        self._granted[tenant, hold_id] = key, hold
+        if self._journal is not None:
+            self._journal.opened(partition, key, hold_id, hold)
+
+    @staticmethod
+    def _reach_after(assessment: Assessment, held: tuple[int, ...]) -> dict[str, int]:
+        return {
+            bound.name: holding for bound, holding in zip(assessment.bounds, held, strict=True) if bound.kind == "reach"
+        }
+
+    def _saw_reach(self, key: str, assessment: Assessment, held: tuple[int, ...]) -> None:
+        reach = self._reach_after(assessment, held)
+        if reach:
+            if len(self._reach) >= ACCOUNTS_KEPT:
+                self._reach.clear()
+            self._reach.setdefault(key, {}).update(reach)
+
+    def _saw_reach_of(self, key: str, assessment: Assessment, answer: Refused) -> bool:
+        """Whether a refusal only says that more is on its way than was taken; then it is asked again."""
+        if assessment.bounds[answer.which].kind != "reach":
+            return False
+        self._saw_reach(key, assessment, answer.held)
+        return True
+
+    def _time_of(self, account: Account | None) -> int:
+        """A customer's own now: of its test clock, where it lives on one."""
+        return account.clock if account is not None and account.clock else self._now()
+
+    def _catalogue(self, tenant: str, now: int) -> CompiledCatalogue | None:
+        return self._book.catalogue(tenant, self._book.position, now)
+
+    async def _where(self, tenant: str, customer: str) -> tuple[int, str]:
+        return partition_of(customer, await self._partitions()), account_key(tenant, customer)
+
+    async def _partitions(self) -> int:
+        count = self._partition_count
+        return count if isinstance(count, int) else await count()
+
+    async def _ask(self, call: Awaitable[Answer]) -> Answer:
+        try:
+            self._breaker.admit()
+        except Unavailable:
+            if asyncio.iscoroutine(call):
+                call.close()
+            raise
+        try:
+            answer = await call
+        except Unavailable:
+            self._breaker.failed()
+            self._trust.lost()
+            raise
+        self._breaker.succeeded()
+        return answer
+
+
+def _refusing(bounds: tuple[Bound, ...], held: tuple[int, ...]) -> int | None:
+    for at, (bound, holding) in enumerate(zip(bounds, held, strict=True)):
+        if bound.room is not None and (bound.room < 0 or holding + bound.wanted > bound.room) and bound.kind != "reach":
+            return at
+    return None
+
+
+def _conflict(hold_id: str) -> Conflict:
+    return Conflict("conflict", f"{hold_id!r} names another hold")
+
+
+def _restless(key: str) -> Unavailable:
+    return Unavailable(f"the account {key!r} changed faster than it could be asked about")

@@ -1,0 +1,198 @@
+"""Holds on a real Redis: what is granted, refused, extended, ended, and that none of it is ever counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from rating.admission import AmountAsk, Ask, EventAsk, MeterAsk
+from schemas.account import Account, new_account
+from schemas.errors import Conflict, Unavailable
+from streams.admission.answers import Denial, Standing
+from tests.simulation.conftest import Place, place_of
+
+NANOS = 10**9
+
+
+def rich(balance: int, plan: str = "") -> Account:
+    account = new_account("t", "c")
+    account.balance, account.currency, account.plan = balance, "USD", plan
+    return account
+
+
+@pytest.fixture
+async def place(redis_url: str) -> AsyncIterator[Place]:
+    """A partition that has just become trusted."""
+    made = await place_of(redis_url)
+    with suppress(Unavailable):
+        await made.admission.held("t", "c")  # found, and believed after the next beat
+    await asyncio.sleep(0.002)
+    await made.ledger.apply()
+    yield made
+    await made.admission.close()
+    await made.ledger.accounts.close()
+
+
+def granted(answer: Standing | Denial | None) -> Standing:
+    assert isinstance(answer, Standing), answer
+    return answer
+
+
+def denied(answer: Standing | Denial | None) -> Denial:
+    assert isinstance(answer, Denial), answer
+    return answer
+
+
+async def test_money_is_held_and_comes_free_again(place: Place) -> None:
+    """What is held is not available to another hold until it is released."""
+    await place.ledger.apply(rich(10 * NANOS))
+    admission = place.admission
+    first = granted(await admission.hold("t", "c", Ask(AmountAsk(7 * NANOS))))
+    assert (first.state, first.amount, first.available, first.created) == ("open", 7 * NANOS, 3 * NANOS, True)
+    refused = denied(await admission.hold("t", "c", Ask(AmountAsk(4 * NANOS))))
+    assert (refused.reason, refused.available, refused.held) == ("wallet", 3 * NANOS, 7 * NANOS)
+    assert (await admission.denial("t", refused.id)) == refused.document()
+    ended = granted(await admission.release("t", first.hold_id))
+    assert ended.state == "released"
+    assert granted(await admission.release("t", first.hold_id)).state == "released"
+    assert (await admission.held("t", "c"))[1:] == (0, 10 * NANOS)
+    assert granted(await admission.find("t", first.hold_id)).state == "released"
+    granted(await admission.hold("t", "c", Ask(AmountAsk(10 * NANOS))))
+
+
+async def test_the_same_hold_asked_for_again_is_the_same_hold(place: Place) -> None:
+    """By its id and words; other words are a conflict, and another tenant's id is another id."""
+    await place.ledger.apply(rich(10 * NANOS))
+    admission = place.admission
+    for created in (True, False):
+        answer = granted(await admission.hold("t", "c", Ask(AmountAsk(NANOS)), "mine"))
+        assert (answer.created, answer.available) == (created, 9 * NANOS)
+    with pytest.raises(Conflict):
+        await admission.hold("t", "c", Ask(AmountAsk(2 * NANOS)), "mine")
+    with pytest.raises(Conflict):
+        await admission.hold("t", "another", Ask(AmountAsk(0)), "mine")
+    await admission.release("t", "mine")
+    again = granted(await admission.hold("t", "c", Ask(AmountAsk(NANOS)), "mine"))
+    assert (again.state, again.created, again.available) == ("released", False, 10 * NANOS)
+
+
+@pytest.mark.parametrize("balance", [2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1])
+async def test_amounts_are_compared_beyond_doubles(place: Place, balance: int) -> None:
+    """One nano more than there is is refused, and all of it is granted."""
+    await place.ledger.apply(rich(balance))
+    denied(await place.admission.hold("t", "c", Ask(AmountAsk(balance + 1))))
+    granted(await place.admission.hold("t", "c", Ask(AmountAsk(balance - 1))))
+    denied(await place.admission.hold("t", "c", Ask(AmountAsk(2))))
+    granted(await place.admission.hold("t", "c", Ask(AmountAsk(1))))
+    assert (await place.admission.held("t", "c"))[1:] == (balance, 0)
+
+
+async def test_of_two_hundred_at_once_just_those_that_can_be_paid_are_granted(place: Place) -> None:
+    """A wallet that can pay 20 grants 20 of 200."""
+    await place.ledger.apply(rich(20 * NANOS))
+    answers = await asyncio.gather(
+        *(place.admission.hold("t", "c", Ask(MeterAsk("token", 100 * NANOS))) for _ in range(200))
+    )
+    assert sum(isinstance(answer, Standing) for answer in answers) == 20
+    assert (await place.admission.held("t", "c"))[1:] == (20 * NANOS, 0)
+
+
+async def test_an_event_is_sized_and_says_what_is_left_to_buy(place: Place) -> None:
+    """By its largest counts; `affordable` is what is available after the hold, at each meter's price."""
+    await place.ledger.apply(rich(NANOS))
+    ask = Ask(EventAsk("session.tokens_used", {"model": "m", "input_tokens": 1000, "output_tokens": 50_000}))
+    hold = granted(await place.admission.hold("t", "c", ask))
+    assert hold.amount == 502_000_000
+    assert hold.affordable == {"input_tokens": 249_000 * NANOS, "output_tokens": 49_800 * NANOS}
+
+
+async def test_tiers_are_sized_where_all_that_is_held_would_lead(place: Place) -> None:
+    """The first hold of 100 lies in the cheap tier; the second may come to lie in the dear one."""
+    await place.ledger.apply(rich(10 * NANOS))
+    ask = Ask(MeterAsk("tiered", 100 * NANOS))
+    assert granted(await place.admission.hold("t", "c", ask)).amount == NANOS
+    assert granted(await place.admission.hold("t", "c", ask)).amount == 2 * NANOS
+    both = await asyncio.gather(*(place.admission.hold("t", "c", ask) for _ in range(4)))
+    assert sum(isinstance(answer, Standing) for answer in both) == 3
+    assert (await place.admission.held("t", "c"))[1:] == (9 * NANOS, NANOS)
+
+
+async def test_quotas_hold_beside_money(place: Place) -> None:
+    """A feature's number, a level and a budget each refuse for their own reason; a boolean is had or not."""
+    account = rich(100 * NANOS, "pro")
+    await place.ledger.apply(account)
+    admission = place.admission
+    granted(await admission.hold("t", "c", Ask(MeterAsk("ai_chat", 9 * NANOS))))
+    refused = denied(await admission.hold("t", "c", Ask(MeterAsk("ai_chat", 2 * NANOS))))
+    assert (refused.reason, refused.limit, refused.held, refused.remaining) == ("quota", 10 * NANOS, 9 * NANOS, NANOS)
+    assert denied(await admission.hold("t", "c", Ask(AmountAsk(6 * NANOS)))).reason == "budget"
+    granted(await admission.hold("t", "c", Ask(MeterAsk("devices_open", 2 * NANOS))))
+    assert denied(await admission.hold("t", "c", Ask(MeterAsk("devices_open", NANOS)))).reason == "quota"
+    assert (await admission.check("t", "c", Ask(MeterAsk("sso", NANOS)))).allowed
+    assert (await admission.check("t", "without", Ask(MeterAsk("sso", NANOS)))).reason == "subscription"
+    account.closed_at = 1
+    await place.ledger.apply(account)
+    assert denied(await admission.hold("t", "c", Ask(AmountAsk(1)))).reason == "customer_closed"
+
+
+async def test_a_check_changes_nothing(place: Place) -> None:
+    """It says what is left, for the quota that has the least."""
+    await place.ledger.apply(rich(100 * NANOS, "pro"))
+    for _ in range(3):
+        checked = await place.admission.check("t", "c", Ask(MeterAsk("ai_chat", 10 * NANOS)))
+        assert checked.allowed
+        assert checked.quota is not None
+        assert (checked.quota.limit, checked.quota.remaining, checked.available) == (
+            10 * NANOS,
+            10 * NANOS,
+            100 * NANOS,
+        )
+    assert (await place.admission.check("t", "c", Ask(MeterAsk("ai_chat", 11 * NANOS)))).reason == "quota"
+
+
+async def test_a_hold_expires_by_redis_s_clock_and_its_money_comes_free(place: Place) -> None:
+    """Whoever looks next ends it, once; renewing keeps it."""
+    await place.ledger.apply(rich(10 * NANOS))
+    admission = place.admission
+    store = admission.store
+    store.now_ms = 1_000_000
+    one = granted(await admission.hold("t", "c", Ask(AmountAsk(4 * NANOS)), ttl_seconds=10))
+    two = granted(await admission.hold("t", "c", Ask(AmountAsk(5 * NANOS)), ttl_seconds=10))
+    store.now_ms += 9_999
+    renewed = granted(await admission.extend("t", two.hold_id, 10, amount=NANOS))
+    assert (renewed.amount, renewed.generation, renewed.available) == (6 * NANOS, 2, 0)
+    with pytest.raises(Conflict):
+        await admission.extend("t", two.hold_id, 10, generation=1)
+    store.now_ms += 1
+    assert (await admission.held("t", "c"))[1:] == (6 * NANOS, 4 * NANOS)
+    assert granted(await admission.find("t", one.hold_id)).state == "expired"
+    assert granted(await admission.extend("t", one.hold_id, 10)).state == "expired"
+    store.now_ms += 10_000
+    assert await store.due(0, store.now_ms, 10) == ["1:t:c"]
+    assert await store.sweep(0, "1:t:c") == (1, 0)
+    assert (await admission.held("t", "c"))[1:] == (0, 10 * NANOS)
+    store.now_ms += 24 * 3600 * 1000
+    assert sum(await store.sweep(0, "1:t:c")) == 2
+    assert await store.due(0, store.now_ms, 10) == []
+    assert await store.redis.exists("{0}:h:1:t:c", "{0}:hx:1:t:c", "{0}:hf:1:t:c") == 0
+
+
+async def test_an_account_that_changed_is_seen_before_anything_is_held(place: Place) -> None:
+    """A caller that knows an old account is told the new one by the very call."""
+    await place.ledger.apply(rich(10 * NANOS))
+    assert (await place.admission.held("t", "c"))[2] == 10 * NANOS
+    await place.ledger.apply(rich(3 * NANOS))
+    assert denied(await place.admission.hold("t", "c", Ask(AmountAsk(4 * NANOS)))).available == 3 * NANOS
+
+
+async def test_a_redis_that_was_emptied_is_not_believed(place: Place) -> None:
+    """Until its owner has beaten again; then what there is counts."""
+    await place.ledger.apply(rich(10 * NANOS))
+    assert (await place.admission.held("t", "c"))[2] == 10 * NANOS
+    await place.admission.store.redis.flushall()
+    with pytest.raises(Unavailable):
+        await place.admission.hold("t", "c", Ask(AmountAsk(1)))
+    assert (await place.admission.check("t", "c", Ask(AmountAsk(1)))).reason == "unavailable"
