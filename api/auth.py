@@ -19,8 +19,8 @@ from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS: Final = frozenset(("/healthz", "/readyz", "/metrics", "/openapi.json"))
-"""Need no token."""
+OPEN_PATHS: Final = frozenset(("/healthz", "/readyz", "/metrics", "/openapi.json", "/webhooks/stripe"))
+"""Need no token; a webhook is signed instead."""
 
 _KEY: Final = "tollgate.token"
 _CHALLENGE: Final = 'Bearer realm="tollgate"'

@@ -85,6 +85,8 @@ class Parts:
     """Asked from time to time; None: nobody watches."""
     admission_on_error: str = "deny"
     """`deny` or `allow`: what an admission check answers where it cannot know."""
+    stripe_webhook_secrets: tuple[str, ...] = ()
+    """Any of them may have signed a delivery; none: there is no Stripe."""
 
 
 class Application:

@@ -93,6 +93,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         rate_limit=(settings.rate_limit, settings.rate_burst),
         lags=LagWatch(kafka),
         admission_on_error=settings.admission_on_error,
+        stripe_webhook_secrets=tuple(filter(None, (settings.stripe_webhook_secret or "").split(","))),
     )
 
 

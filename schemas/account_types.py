@@ -15,6 +15,7 @@ from schemas.commands import COMMAND_TYPES, Priority
 from schemas.device_commands import DEVICE_COMMANDS
 from schemas.invoicing_commands import INVOICING_COMMANDS
 from schemas.shape import Currency, Id
+from schemas.stripe_commands import STRIPE_COMMANDS
 
 CREDIT_GRANTED: Final = "credit.granted"
 PAYMENT_COMPLETED: Final = "payment.completed"
@@ -113,4 +114,5 @@ ACCOUNT_TYPES: Final = {
     **COMMAND_TYPES,
     **INVOICING_COMMANDS,
     **DEVICE_COMMANDS,
+    **STRIPE_COMMANDS,
 }

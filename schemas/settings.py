@@ -238,7 +238,9 @@ class Settings:
     stripe_api_base: str | None = setting(
         None, _url("http", "https"), "URL", "Another address for Stripe's API, for tests."
     )
-    stripe_webhook_secret: str | None = setting(None, _text, "secret", "Checks the signature of Stripe's webhooks.")
+    stripe_webhook_secret: str | None = setting(
+        None, _text, "secret", "Checks the signature of Stripe's webhooks; several, with commas, while they rotate."
+    )
 
     def __post_init__(self) -> None:
         self._kafka_security.check()

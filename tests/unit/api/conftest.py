@@ -84,6 +84,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             keep_up=_never,
             apply_catalogue=world.apply,
             max_future=3_600_000_000,
+            stripe_webhook_secrets=("whsec_1",),
             now=lambda: NOW,
         )
     )
