@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from rating.match import FOREVER, FOREVER_AGO, Offer, Offers, Timeline, timeline
 from rating.measure import (
@@ -45,6 +45,7 @@ MAX_TENANTS_AT_HAND: Final = 65_536
 
 
 How = Literal["min", "max", "avg", "latest", "unique"]
+_OF_THE_PERIOD: Final[dict[str, How]] = {how: how for how in get_args(How)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def _compile_meter(meter: catalog_shapes.Meter, priced: bool) -> CompiledMeter:
         value_of = compile_value(parsed) if how == "unique" else None
     else:
         measure, signed = compile_measure(parsed), may_be_negative(parsed, meter.event_type)
-    of_period = None if how in ("sum", "count") else how
+    of_period = _OF_THE_PERIOD.get(how)
     return CompiledMeter(meter.id, measure, _dimensions(meter), priced, of_period, signed, value_of)
 
 

@@ -3,16 +3,18 @@
 `rate_into` puts an event's charges into the chunk's columns; `settle` makes them stand and moves the money. An event
 that is charged in pieces is rated piece by piece and settled once. Until `settle` nothing of the account has changed,
 and whatever raises leaves charges behind that the chunk cuts off. This is the hot path of the whole system, and it is
-written for it.
+written for it; what depends on the period so far is in `rating.counting`.
 
 Errors: InvalidInput `no_price`, `amount_overflow`, `out_of_range`, `currency_mismatch`, and those of measuring.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
-from rating.chunk import COUNTER_BYTES, UTF8, WIDE_BYTES, Chunk, burnt_bytes
+from rating.arithmetic import within_bounds
+from rating.chunk import WIDE_BYTES, Chunk, burnt_bytes
+from rating.counting import Counted, Piece, charge_of
 from rating.tariff import Tariff
 from rating.wallet import (
     Burnt,
@@ -21,35 +23,20 @@ from rating.wallet import (
     charge_credits,
     check_balance,
     check_debt,
-    check_room,
     settle_currency,
 )
-from schemas.account import PREPAID, Account, counter_key
+from schemas.account import PREPAID, Account
 from schemas.event import Event
 from schemas.ledger import BELOW_ZERO, LATE, PostingKind, Rate
 from schemas.limits import AMOUNT_MAX_NANOS
 from schemas.money import decimal_text, pack_int
-from schemas.period import month_of, month_start
+from schemas.period import month_of
 
 _MODEST: Final = AMOUNT_MAX_NANOS // 4
 _WIRE_INT: Final = 2**63
 _PLAIN_QUANTITY: Final = 2**63
 _CHARGE: Final = int(PostingKind.CHARGE)
 _CORRECTION: Final = int(PostingKind.CORRECTION)
-
-Counted = list[tuple[str, int]]
-"""Counters of the account and what they will hold."""
-
-
-class Piece(NamedTuple):
-    """A part of what is charged in parts: what `event` measures, less what `before` (what was there before the part)
-    does. It is charged at the time of `event`."""
-
-    event: Event
-    before: Event | None = None
-    """None: it is the first part."""
-    taken_back: bool = False
-    """It was charged so, and that is undone."""
 
 
 def rate_into(
@@ -58,7 +45,9 @@ def rate_into(
     """Puts an event's charges into the columns; their sum in nanos. What the account has to count is added to
     `counted`, and read from there before the account, so that the pieces of one event follow on one another.
 
-    With `piece` (whose event it then is) its quantities are those of the piece, which may be negative."""
+    With `piece` (whose event it then is) its quantities are those of the piece, which may be negative.
+
+    Errors: as the module, and Unseen (see `rating.counting`)."""
     entries = chunk.entries
     rates, quantities, amounts = entries.charge_rate, entries.charge_quantity, entries.charge_amount
     occurred_at = event.occurred_at
@@ -70,8 +59,7 @@ def rate_into(
             quantity = -quantity if piece.taken_back else quantity
         if not line.start <= occurred_at < line.end:
             line.move(occurred_at)
-        price = line.price
-        if price is not None and line.denominator and 0 <= quantity < _PLAIN_QUANTITY:
+        if line.denominator and 0 <= quantity < _PLAIN_QUANTITY:
             # What PerEventPrice.charge does, written out, for it is nearly every charge.
             if not quantity:
                 continue
@@ -79,33 +67,12 @@ def rate_into(
             if rest and (2 * rest > line.denominator or (2 * rest == line.denominator and amount & 1)):
                 amount += 1
             if amount > AMOUNT_MAX_NANOS:
-                amount = price.charge(quantity)  # which refuses it
-        elif price is None:
-            if not quantity:
-                continue
-            if line.priced:
-                raise line.no_price()
-            amount = 0
-        elif price.cumulative:
-            counter = counter_key(price.id, month_start(occurred_at))
-            so_far = dict(counted)[counter] if counted and counter in dict(counted) else account.counted(counter)
-            if piece is not None and not quantity:
-                continue
-            after = quantity if so_far is None else so_far + quantity
-            chunk.weight += COUNTER_BYTES
-            if so_far is None:
-                check_room(account, counter)
-                chunk.weight += UTF8 * len(counter)
-            amount = price.charge_after(so_far, after)
-            counted.append((counter, after))
-            if so_far:
-                entries.charge_before[len(rates)] = pack_int(so_far)
-        elif piece is not None and quantity < 0:
-            amount = -price.charge(-quantity)
+                within_bounds(amount)  # which refuses it
         else:
-            amount = price.charge(quantity)
-            if not quantity and not amount:
+            charged = charge_of(chunk, event, account, line, quantity, counted, piece)
+            if charged is None:
                 continue
+            quantity, amount = charged
         rates.append(line.rate)
         if not -_WIRE_INT <= quantity < _WIRE_INT:
             chunk.weight += WIDE_BYTES
@@ -166,8 +133,8 @@ def settle(
             entries.posting_balance.append(account.balance)
             entries.posting_currency.append(currency)
             entries.postings[index] += 1
-    for counter, after in counted:
-        account.count(counter, after)
+    if counted:
+        account.counters.update(counted)
     chunk.charged = len(entries.charge_rate)
     entries.charges[index] += chunk.charged - first
     _flag(chunk, index, received_at, event, total > 0 and (account.balance < 0 or found < 0))

@@ -66,6 +66,7 @@ class Chunk:
         self.decision = Decision(self.entries)
         self.accounts = standing.accounts
         self.booked = standing.booked
+        self.looked_up = standing.looked_up
         self.documents = standing.documents
         self.elsewhere = standing.elsewhere
         self.book = book
@@ -103,9 +104,15 @@ class Chunk:
         """Remembers that the original goes to the dead letter topic; charges it was about to have are undone."""
         entries = self.entries
         self._cut_charges()
+        self._claimed = []
         entries.outcome[index] = Outcome.DEAD_LETTER
         entries.reason[index] = refusal.reason
         self.decision.dead_letters.append(DeadLetter(index, refusal.reason, refusal.detail[:DETAIL_MAX_CHARACTERS]))
+
+    def cut(self) -> None:
+        """Undoes the charges and claims that were put down and not settled."""
+        self._cut_charges()
+        self._claimed = []
 
     def _cut_charges(self) -> None:
         entries = self.entries
@@ -152,6 +159,10 @@ class Chunk:
     def claim(self, identity: bytes, content: bytes) -> None:
         """What the entry books beside its identity and its type's claims."""
         self._claimed.append((identity, content))
+
+    def stands(self, identity: bytes) -> bool:
+        """Whether an identity or claim is booked, by what came before or by the entry at hand."""
+        return identity in self.booked or any(identity == claimed for claimed, _ in self._claimed)
 
     def mark(self, index: int) -> Callable[[], None]:
         """Remembers where an entry stands; the answer puts all that was added to it since away."""

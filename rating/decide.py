@@ -9,12 +9,14 @@ changed in place; if deciding raises, the caller drops them all and reads them a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from rating.book import PriceBook
-from rating.charging import Counted, rate_into, settle
+from rating.charging import rate_into, settle
 from rating.chunk import Chunk
 from rating.claims import ALLOCATION, CLAIMING, Claim, claims
+from rating.counting import Counted, Unseen, unique_identities
 from rating.decision import Decision, Judged, Received, Standing, Unreadable
 from rating.devices import is_lease
 from rating.effects import EFFECTS, IDENTITIES
@@ -57,7 +59,8 @@ def decide(
     position: int,
 ) -> Decision:
     """Decides a chunk in its order under the catalogues of `position`: as many records as fit a ledger record, at least
-    one; `len(decision.entries.offset)` says how many.
+    one; `len(decision.entries.offset)` says how many. Where it needs more looked up it ends before that record, which
+    may be the first: see `Decision.unseen`.
 
     `judged[i]` and the account key `keys[i]` (of no meaning for an Unreadable) belong to `received[i]`.
     """
@@ -72,7 +75,28 @@ def decide(
             decide_one(chunk, index, received[index], event, keys[index])
         except InvalidInput as refusal:
             chunk.dead_letter(index, refusal)
+        except Unseen as needs:
+            chunk.cut()
+            chunk.decision.unseen = needs.identities
+            return chunk.finish(received[:index], judged[:index])
     return chunk.finish(received, judged)
+
+
+def values_counted(
+    judged: Sequence[Judged], keys: Sequence[str], standing: Standing, book: PriceBook, position: int
+) -> list[bytes]:
+    """What has to be looked up to count these events with `unique`, as far as their accounts now tell."""
+    scratch = Chunk(0, standing, book, position)
+    found: list[bytes] = []
+    for event, key in zip(judged, keys, strict=True):
+        if isinstance(event, Unreadable) or event.type in ACCOUNT_TYPES or key in standing.elsewhere:
+            continue
+        account = standing.accounts.get(key) or new_account(event.tenant, event.customer)
+        with suppress(InvalidInput):  # which is for deciding to find
+            tariff = scratch.tariff(event, account)
+            if tariff is not None and tariff.unique:
+                found += unique_identities(event, account, tariff)
+    return [identity for identity in found if identity not in standing.looked_up]
 
 
 def internal_failure(received: Received, judged: Judged, detail: str) -> Decision:
@@ -118,6 +142,8 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
     elif (tariff := chunk.tariff(event, account)) is None:
         _unmeasured(chunk, index, event)
     else:
+        if tariff.unique and (unseen := set(unique_identities(event, account, tariff)) - chunk.looked_up):
+            raise Unseen(sorted(unseen))
         if account.grants:
             _expire(chunk, index, key, account, account.clock or record.received_at)
         counted: Counted = []
@@ -131,19 +157,26 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
 
 def _act(chunk: Chunk, index: int, record: Received, event: Event, key: str, effect: Effect) -> None:
     """An effect at its account. What it raises leaves everything as it was, but what expired before."""
-    account = chunk.accounts[key]
-    _expire(chunk, index, key, account, account.clock or record.received_at)
-    before, undo = pack_account(account), chunk.mark(index)
+    account, touched = chunk.accounts[key], chunk.decision.touched
+    now = account.clock or record.received_at
+    before, undo, was_touched = pack_account(account), chunk.mark(index), key in touched
+    _expire(chunk, index, key, account, now)
     turn = Turn(chunk, index, event, record.received_at, account)
     told: dict[str, Any] = {"status": "done"}
     try:
         effect(turn)
-        chunk.decision.touched[key] = account
-    except (InvalidInput, Refused, NoEffect) as refusal:
+        touched[key] = account
+    except (InvalidInput, Refused, NoEffect, Unseen) as refusal:
         undo()
         restored = chunk.accounts[key] = unpack_account(before)
-        if key in chunk.decision.touched:
-            chunk.decision.touched[key] = restored
+        if was_touched:
+            touched[key] = restored
+        else:
+            touched.pop(key, None)
+        if isinstance(refusal, Unseen):
+            raise
+        turn.account = restored
+        _expire(chunk, index, key, restored, now)
         if isinstance(refusal, InvalidInput):
             if event.type.startswith(COMMAND_PREFIX):
                 told = {"status": "invalid", "reason": refusal.reason, "detail": refusal.detail}

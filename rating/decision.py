@@ -88,6 +88,8 @@ class Standing:
     """By account key: the partition of customers that do not live here."""
     documents: dict[str, bytes] = field(default_factory=dict)
     """By document key: of the documents that the chunk's events name, those that there are."""
+    looked_up: set[bytes] = field(default_factory=set)
+    """Values of unique meters of which it is known whether they are booked; see `rating.counting`."""
 
 
 @dataclass(slots=True)
@@ -105,3 +107,5 @@ class Decision:
     """Index in the chunk and the partition it is sent on to."""
     outgoing: list[Outgoing] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    unseen: list[bytes] = field(default_factory=list)
+    """It ends before a record that needs these looked up; empty: it does not."""

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from rating.charging import Piece
 from rating.chunk import Chunk
+from rating.counting import Piece
 from rating.quotas import billing_of
 from schemas.account import Account
 from schemas.errors import InvalidInput

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final, Protocol, TypeAlias, assert_never
 
-from schemas.errors import InvalidInput
+from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import Attributes
 from schemas.expression import Expression, Field, Negative, Number, Operation
 from schemas.limits import ID_MAX_CHARACTERS, NUMBER_MAX_EXPONENT, QUANTITY_MAX_UNITS
 from schemas.money import NANOS, round_half_even
+from schemas.usage_types import DEVICE_RELEASED, TOKENS_USED, USAGE_REPORTED
 
 QUANTITY_MAX_NANOS: Final = QUANTITY_MAX_UNITS * NANOS
 """Quantities lie in +-QUANTITY_MAX_NANOS nano-units."""
@@ -36,6 +37,7 @@ class Measurable(Protocol):
 
 
 Measure: TypeAlias = Callable[[Measurable], int]
+ValueOf: TypeAlias = Callable[[Measurable], str]
 Dimensions: TypeAlias = tuple[tuple[str, str], ...]
 _Ratio: TypeAlias = tuple[int, int]
 _Term: TypeAlias = Callable[[Measurable], _Ratio]
@@ -214,6 +216,60 @@ _OPERATIONS: Final[dict[str, Callable[[_Term, _Term], _Term]]] = {
     "*": _multiplication,
     "/": _division,
 }
+
+
+_NEVER_NEGATIVE: Final[dict[str, frozenset[str]]] = {
+    TOKENS_USED: frozenset(
+        (
+            "input_tokens",
+            "output_tokens",
+            "cached_input_tokens",
+            "cache_write_tokens",
+            "reasoning_tokens",
+            "tokens_used",
+        )
+    ),
+    DEVICE_RELEASED: frozenset(("cpu_cores", "memory_mb", "storage_mb", "gpu_count", "duration_seconds")),
+    USAGE_REPORTED: frozenset(("quantity",)),
+}
+"""By type: numbers of its data that the decoder holds to be at or above zero."""
+
+_CACHED: Final = (Field(("data", "input_tokens")), Field(("data", "cached_input_tokens")))
+
+
+def may_be_negative(expression: Expression, event_type: str) -> bool:
+    """Whether a meter of a type of event may measure less than zero; so it may wherever that is not ruled out."""
+    match expression:
+        case Number(value):
+            return value < 0
+        case Field():
+            return _data_field(expression) not in _NEVER_NEGATIVE.get(event_type, ())
+        case Negative():
+            return True
+        case Operation("-", left, right):
+            return event_type != TOKENS_USED or (left, right) != _CACHED  # of these the decoder knows which is more
+        case Operation(_, left, right):
+            return may_be_negative(left, event_type) or may_be_negative(right, event_type)
+        case _:
+            assert_never(expression)
+
+
+def compile_value(expression: Expression) -> ValueOf:
+    """The value that a lone field has in an event, as text by which equal values of one kind are the same.
+
+    Errors of what it returns: InvalidInput `missing_field`, `wrong_type`.
+    """
+    if not isinstance(expression, Field):
+        raise InvariantBroken("a meter of unique values names a lone field; the catalogue's check holds it to that")
+    path, text = expression.path, expression.text
+
+    def value_of(event: Measurable) -> str:
+        value = _look_up(event, path)
+        if value is None:
+            raise InvalidInput("missing_field", f"{text} is missing", "/" + "/".join(path))
+        return f"text {value}" if isinstance(value, str) else _dimension_text(text, value)
+
+    return value_of
 
 
 def compile_dimensions(names: tuple[str, ...]) -> Callable[[Measurable], Dimensions]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rating.book import CompiledCatalogue, CompiledMeter, Price, PriceBook, likeness_of
 from rating.measure import Dimensions
-from rating.rate import PerEventPrice
+from rating.rate import PerEventPrice, PeriodPrice
 from schemas.errors import InvalidInput
 from schemas.event import Event
 from schemas.ledger import Rate
@@ -32,12 +32,16 @@ class Line:
         "_timeline",
         "denominator",
         "end",
+        "how",
         "measure",
+        "meter_id",
         "numerator",
         "price",
         "priced",
         "rate",
+        "signed",
         "start",
+        "value_of",
     )
 
     def __init__(
@@ -50,6 +54,13 @@ class Line:
         table: list[Rate],
     ) -> None:
         self.measure = meter.measure
+        self.meter_id = meter.id
+        self.how = meter.how
+        """How a period's quantity comes about; None: every event has a part of its own (sum, count)."""
+        self.signed = meter.signed
+        """Whether a quantity may be negative, so that its period has to be counted."""
+        self.value_of = meter.value_of
+        """What `unique` tells apart; None for other meters."""
         self.priced = meter.priced
         """Whether any price is for the meter; one without only counts."""
         self._catalogue = catalogue
@@ -62,15 +73,26 @@ class Line:
         self.rate = -1
         """Index in the chunk's table of what a charge at the price says."""
         self.numerator = self.denominator = 0
-        """The price as a ratio, where it charges every event by itself; else 0."""
+        """The price as a ratio, where it charges every event by itself and counts nothing; else 0."""
 
     def move(self, instant: int) -> None:
         """Takes the price of a time."""
         self.start, self.end, price = self._timeline.span(instant)
+        if self.how is not None and price is not None:
+            price = self._of_the_period(price)
         if price is not self.price or self.rate < 0:
             self.price = price
-            self.numerator, self.denominator = price.ratio if isinstance(price, PerEventPrice) else (0, 0)
+            alone = isinstance(price, PerEventPrice) and not self.signed
+            self.numerator, self.denominator = price.ratio if alone and isinstance(price, PerEventPrice) else (0, 0)
             self.rate = self._rate(price)
+
+    def _of_the_period(self, price: Price) -> PeriodPrice:
+        """The price as one of its period's quantity; what prices event by event has none for such a meter."""
+        if isinstance(price, PerEventPrice):
+            return PeriodPrice(price.id, price.model, price.arithmetic, price.unit_amount_text)
+        if not isinstance(price, PeriodPrice):
+            raise InvalidInput("no_price", f"the price {price.id!r} prices event by event; its meter does not sum")
+        return price
 
     def no_price(self) -> InvalidInput:
         """Why it cannot be charged."""
@@ -95,11 +117,13 @@ class Line:
 class Tariff:
     """The lines of events that are alike."""
 
-    __slots__ = ("currency", "lines")
+    __slots__ = ("currency", "lines", "unique")
 
     def __init__(self, currency: str, lines: tuple[Line, ...]) -> None:
         self.currency = currency
         self.lines = lines
+        self.unique = any(line.how == "unique" for line in lines)
+        """Whether values have to be looked up before an event can be counted."""
 
 
 class _Reign:

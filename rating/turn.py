@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rating.book import CompiledCatalogue
-from rating.charging import Counted, Piece, rate_amount, rate_into, settle
+from rating.charging import rate_amount, rate_into, settle
 from rating.chunk import Chunk
+from rating.counting import Counted, Piece
 from rating.decision import Command, Outgoing
 from rating.devices import parts, release_of
 from rating.wallet import Burnt
@@ -140,9 +141,7 @@ class Turn:
         """Charges `amount` nanos that no price made, as one charge without a price; `meter` may be empty."""
         chunk = self._chunk
         rate_amount(chunk, amount, meter, currency)
-        settle(
-            chunk, self._index, self.account, currency, amount, [], received_at=self.received_at, event=self.event
-        )
+        settle(chunk, self._index, self.account, currency, amount, [], received_at=self.received_at, event=self.event)
 
 
 Effect = Callable[[Turn], None]

@@ -15,7 +15,7 @@ import orjson
 
 from rating.book import PriceBook
 from rating.claims import CLAIMING
-from rating.decide import decide, identities_named, internal_failure
+from rating.decide import decide, identities_named, internal_failure, values_counted
 from rating.decision import Command, Decision, Judged, Outgoing, Received, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from schemas.account import Account, account_key, pack_account, unpack_account
@@ -122,10 +122,27 @@ class Decided:
     """Records that are sent on to their own partition."""
 
 
+Find = Callable[[Sequence[bytes]], Mapping[bytes, bytes]]
+"""Of identities and claims, those that are booked, with their contents."""
+
+
+def nothing_booked(identities: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    """The answer of an index that is empty."""
+    return {}
+
+
 def decide_batch(
-    named: Named, standing: Standing, book: PriceBook, position: int, place: Place, now: Callable[[], int]
+    named: Named,
+    standing: Standing,
+    book: PriceBook,
+    position: int,
+    place: Place,
+    now: Callable[[], int],
+    find: Find = nothing_booked,
 ) -> Iterator[Decided]:
-    """Decides a batch chunk by chunk, moving `place` on. Between two chunks the caller may let others run."""
+    """Decides a batch chunk by chunk, moving `place` on. Between two chunks the caller may let others run.
+
+    `find` answers for values of unique meters, which are known only when the accounts are."""
     start = 0
     while start < len(named.received):
         stop = start + CHUNK_MAX_RECORDS
@@ -133,22 +150,44 @@ def decide_batch(
             named.received[start:stop], named.judged[start:stop], named.keys[start:stop], standing, book, position
         )
         stop = start + len(decision.entries.offset)
-        yield _form(decision, named.received[start:stop], position, place, now())
+        if stop > start:
+            yield _form(decision, named.received[start:stop], position, place, now())
         start = stop
+        if decision.unseen:
+            _look_up(named, start, decision.unseen, standing, book, position, find)
+
+
+def _look_up(
+    named: Named, start: int, unseen: list[bytes], standing: Standing, book: PriceBook, position: int, find: Find
+) -> None:
+    """Looks up what deciding stopped for, and what the rest of the batch is likely to need."""
+    wanted = unseen + values_counted(named.judged[start:], named.keys[start:], standing, book, position)
+    for identity, content in find(wanted).items():
+        standing.booked.setdefault(identity, content)
+    standing.looked_up.update(wanted)
 
 
 def decide_singly(
-    named: Named, standing: Standing, book: PriceBook, position: int, place: Place, now: Callable[[], int]
+    named: Named,
+    standing: Standing,
+    book: PriceBook,
+    position: int,
+    place: Place,
+    now: Callable[[], int],
+    find: Find = nothing_booked,
 ) -> Iterator[Decided]:
     """As `decide_batch`, one record at a time: whoever makes deciding itself fail becomes a dead letter
     `internal_error`.
 
     For the batch that failed again and again. What a failed decision may have changed, its event's own account and what
     it booked, is put back."""
-    for received, judged, key in zip(named.received, named.judged, named.keys, strict=True):
+    for at, (received, judged, key) in enumerate(zip(named.received, named.judged, named.keys, strict=True)):
         restore = _snapshot(standing, key)
         try:
             decision = decide([received], [judged], [key], standing, book, position)
+            while decision.unseen:
+                _look_up(named, at, decision.unseen, standing, book, position, find)
+                decision = decide([received], [judged], [key], standing, book, position)
             decided = _form(decision, [received], position, place, now())
         except Exception as error:  # noqa: BLE001 - the point of it: any fault of ours costs the one record alone
             restore()

@@ -362,7 +362,7 @@ class Lane:
         begun = time.monotonic()
         decided: list[Decided] = []
         deciding = (decide_singly if single else decide_batch)(
-            named, standing, around.book, position, self._place, around.now
+            named, standing, around.book, position, self._place, around.now, self._index.find
         )
         with self._deciding_from(here):
             for chunk in deciding:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from rating.charging import Piece
 from rating.claims import ALLOCATION, claim_identity
+from rating.counting import Piece
 from rating.devices import alike, used
 from rating.turn import Effect, Naming, NoEffect, Turn
 from schemas.account import Allocation, pack_account

@@ -81,7 +81,18 @@ class MemoryPartition:
         documents = {key: self.documents[key] for key in named.documents if key in self.documents}
         standing = Standing(self.accounts, booked, away, documents)
         deciding = decide_singly if singly else decide_batch
-        decided = list(deciding(named, standing, self.book, self.book.position, self.place, lambda: NOW))
+        known = dict(self.booked)  # the index hears of a batch when it is fact
+        decided = list(
+            deciding(
+                named,
+                standing,
+                self.book,
+                self.book.position,
+                self.place,
+                lambda: NOW,
+                lambda wanted: {identity: known[identity] for identity in wanted if identity in known},
+            )
+        )
         for chunk in decided:
             for identity, content in zip(chunk.identities, chunk.contents, strict=True):
                 self.booked.setdefault(identity, content)
