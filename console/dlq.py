@@ -19,14 +19,13 @@ import orjson
 
 from api import queries
 from api.queries import DEAD_LETTER_KEY, Page, Span
-from api.routes.dead_letters import place_of
 from api.rows import ClickHouseRows
 from api.shaping import dead_letter_fields
 from backing.launch import attach
 from schemas.period import format_time, parse_time
 from schemas.settings import Settings
 from streams.letter_rows import ClickHouseLetters
-from streams.resolving import Place, Resolved, Resolver
+from streams.resolving import Place, Resolved, Resolver, place_of
 
 ROWS_AT_ONCE: Final = 500
 

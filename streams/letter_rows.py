@@ -30,7 +30,7 @@ _OPEN: Final = """
 SELECT toString(letter.topic), letter.partition, letter.offset, letter.tenant, letter.reason, entry.catalog_position
 FROM
 (
-    SELECT topic, partition, offset, tenant, reason, seq FROM tollgate.dead_letter_records FINAL
+    SELECT topic, partition, offset, tenant, reason, seq, received_at FROM tollgate.dead_letter_records FINAL
     WHERE resolution = '' AND reason IN {reasons:Array(String)}
 ) AS letter
 INNER JOIN

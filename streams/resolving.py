@@ -12,6 +12,7 @@ was sent is found and not sent twice.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import Doubt, Unavailable
 from schemas.kafka import connection
-from schemas.topics import DEAD_LETTERS, LARGEST_BATCH_BYTES
+from schemas.topics import DEAD_LETTERS, INPUTS, LARGEST_BATCH_BYTES
 from streams.dead_letters import DROPPED, RESOLUTION, RETRIED
 from streams.ledger import STOP_SECONDS, committed_consumer
 
@@ -48,6 +49,15 @@ class Place(NamedTuple):
     def id(self) -> str:
         """As people write it."""
         return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+_ID: Final = re.compile(rf"({'|'.join(re.escape(topic) for topic in INPUTS)})-(\d{{1,9}})-(\d{{1,18}})", re.ASCII)
+
+
+def place_of(letter_id: str) -> Place | None:
+    """The place that a dead letter's id names; None for what is no such id."""
+    match = _ID.fullmatch(letter_id)
+    return Place(match[1], int(match[2]), int(match[3])) if match is not None else None
 
 
 class Letter(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode
 from typing import Annotated, Any, Final
 
@@ -23,8 +22,7 @@ from schemas.canonical import parse
 from schemas.limits import DETAIL_MAX_CHARACTERS
 from schemas.period import format_time
 from schemas.shape import read
-from schemas.topics import INPUTS
-from streams.resolving import Place, Resolved
+from streams.resolving import Place, Resolved, place_of
 
 router = APIRouter(tags=["dead letters"])
 
@@ -40,7 +38,6 @@ _DROP: Final[dict[str, Any]] = {
     "required": ["reason"],
     "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": DETAIL_MAX_CHARACTERS}},
 }
-_ID: Final = re.compile(rf"({'|'.join(re.escape(topic) for topic in INPUTS)})-(\d{{1,9}})-(\d{{1,18}})", re.ASCII)
 
 
 @router.get("/v1/dead-letters")
@@ -98,12 +95,6 @@ async def _found(tollgate: Application, token: Token, dead_letter: str) -> tuple
     if place is None or not rows:
         raise not_found("dead letter with this id")
     return place, rows[0]
-
-
-def place_of(dead_letter: str) -> Place | None:
-    """The place that a dead letter's id names; None for what is no such id."""
-    match = _ID.fullmatch(dead_letter)
-    return Place(match[1], int(match[2]), int(match[3])) if match is not None else None
 
 
 def _resolved(resolved: list[Resolved]) -> DeadLetterResolved:
