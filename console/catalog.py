@@ -1,4 +1,4 @@
-"""`tollgate catalog`: check a file, apply it, show and compare what is applied."""
+"""`tollgate catalog`: check a file, apply it, show and compare what is applied, import a price list."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import click
 import orjson
 
 from backing.launch import attach
+from console.litellm import MAX_LIST_BYTES, convert, lines, read_list
 from rating.book import PriceBook
 from rating.model import exact_text
 from rating.rate import compile_price
-from schemas.catalog import Catalog, CatalogVersion, parse
+from schemas.catalog import Catalog, CatalogVersion, from_document, parse
 from schemas.catalog_difference import differences
 from schemas.catalog_document import MAX_BYTES, CatalogRefused, write
 from schemas.errors import InvalidInput
@@ -35,7 +36,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 @click.group()
 def catalog() -> None:
-    """Check, apply, show and compare catalogues."""
+    """Check, apply, show, compare and import catalogues."""
 
 
 @catalog.command()
@@ -113,6 +114,41 @@ def diff(before: str, after: str, as_json: bool) -> None:
             click.echo(f"~ {path}: {_shown(old)} -> {_shown(new)}")
 
 
+@catalog.group(name="import")
+def import_() -> None:
+    """Make a catalogue of a price list that others keep."""
+
+
+@import_.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--provider", "providers", multiple=True, help="Take this provider's models alone (again for more).")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the catalogue here.")
+@as_json
+def litellm(file: Path, providers: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    """Make a catalogue of litellm's model_prices_and_context_window.json.
+
+    Prints the catalogue, ready for `check` and `apply`, and on standard error what was left out and why.
+    """
+    with file.open("rb") as opened:
+        imported = convert(read_list(opened.read(MAX_LIST_BYTES + 1)), providers)
+    from_document(imported.catalog)  # which refuses what `check` would
+    text = "".join(f"{line}\n" for line in lines(imported.catalog))
+    if len(text.encode()) > MAX_BYTES:
+        raise InvalidInput("too_large", f"the catalogue would be larger than {MAX_BYTES} bytes: name providers")
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+    if as_json:
+        skipped = [one._asdict() for one in imported.skipped]
+        report = {"models": imported.models, "prices": len(imported.catalog["prices"]), "skipped": skipped}
+        click.echo(orjson.dumps(report if output is not None else {**report, "catalog": imported.catalog}))
+        return
+    if output is None:
+        click.echo(text, nl=False)
+    for name, reason, count in imported.reasons():
+        click.echo(f"left out: {name or 'the whole model'}: {reason} ({count:,} models)", err=True)
+    click.echo(f"{len(imported.catalog['prices']):,} prices of {imported.models:,} models", err=True)
+
+
 def _read(file: Path) -> Catalog:
     """The catalogue of a file; its faults, one a line, and exit 2."""
     with file.open("rb") as opened:
@@ -150,8 +186,9 @@ def _in_force(versions: list[CatalogVersion], tenant: str | None) -> CatalogVers
     book = PriceBook()
     for version in versions:
         book.add(version)
-    own = book.version(tenant, book.position) if tenant is not None else None
-    found = own or book.version(None, book.position)
+    now = time.time_ns() // 1_000
+    own = book.version(tenant, book.position, now) if tenant is not None else None
+    found = own or book.version(None, book.position, now)
     if found is None:
         whom = "all tenants" if tenant is None else f"{tenant} or all tenants"
         raise InvalidInput("not_found", f"no catalogue is applied for {whom}: `tollgate catalog apply FILE`")

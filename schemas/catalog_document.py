@@ -46,6 +46,7 @@ _PAIR_OFFSET: Final = (0xD800 << 10) + 0xDC00 - 0x10000
 
 # libyaml's parser where the wheel has it (all that we support do); the pure one reads the same events.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: Final[type[yaml.SafeDumper]] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class Fault(NamedTuple):
@@ -194,7 +195,7 @@ def _plain(text: str) -> str | int | float | bool | None:
     return text
 
 
-class _Writer(yaml.SafeDumper):
+class _Writer(_DUMPER):  # type: ignore[misc, valid-type]  # of a class that is chosen above
     """Writes what `read` reads back: no aliases, and quotes around text that would be something else without."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -202,7 +203,8 @@ class _Writer(yaml.SafeDumper):
 
     def text(self, text: str) -> yaml.ScalarNode:
         style = None if isinstance(_plain(text), str) else '"'
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        node: yaml.ScalarNode = self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        return node
 
 
 _Writer.add_representer(str, _Writer.text)
