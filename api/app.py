@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import problems
+from api.audit import Audited
 from api.auth import OPEN_PATHS, Authentication
 from api.bodies import BodyBounds
 from api.measures import Measured
@@ -24,7 +25,22 @@ from api.parts import Application, Parts
 from api.paths import EncodedPath
 from api.problems import PROBLEM_RESPONSES
 from api.rates import Buckets, RateLimits
-from api.routes import catalog, customers, dead_letters, events, explain, internal, operations, prices, wallets
+from api.routes import (
+    audit,
+    catalog,
+    customer_objects,
+    customers,
+    dead_letters,
+    events,
+    explain,
+    internal,
+    operations,
+    orders,
+    payments,
+    prices,
+    wallets,
+    webhooks,
+)
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -36,12 +52,13 @@ def create_app(parts: Parts) -> FastAPI:
         keeping_up = asyncio.create_task(parts.keep_up(), name="catalogue")
         keeping_up.add_done_callback(application.catalogue_followed)
         watching = asyncio.create_task(application.watch(), name="watch")
+        draining = asyncio.create_task(application.drain_audit(), name="audit")
         try:
             yield
         finally:
-            for task in (keeping_up, watching):
+            for task in (keeping_up, watching, draining):
                 task.cancel()
-            await asyncio.gather(keeping_up, watching, return_exceptions=True)  # how it ended is logged already
+            await asyncio.gather(keeping_up, watching, draining, return_exceptions=True)  # how it ended is logged already
             await parts.publisher.close()
             await parts.rows.close()
             await parts.accounts.close()
@@ -57,10 +74,25 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.application = application
     problems.install(app)
-    for module in (events, customers, catalog, prices, dead_letters, explain, internal, wallets):
+    for module in (
+        audit,
+        events,
+        customer_objects,
+        customers,
+        catalog,
+        prices,
+        dead_letters,
+        explain,
+        internal,
+        wallets,
+        orders,
+        payments,
+        webhooks,
+    ):
         app.include_router(module.router, responses=PROBLEM_RESPONSES)
     app.include_router(operations.router)
     # The last one added is the first that a request meets.
+    app.add_middleware(Audited, audit=parts.audit, routes=lambda: app.routes, now=parts.now)
     app.add_middleware(RateLimits, buckets=Buckets(*parts.rate_limit), measures=application.measures)
     app.add_middleware(Authentication, tokens=parts.tokens, now=parts.now)
     app.add_middleware(BodyBounds)

@@ -90,8 +90,8 @@ def optional_key(key: str | None) -> str:
     return key
 
 
-async def body_of(request: Request) -> dict[str, Any]:
-    """A JSON object as a body; an empty body is an empty object."""
+async def body_of(request: Request, *, nulls: bool = False) -> dict[str, Any]:
+    """A JSON object as a body, without what is null in it but for `nulls`; an empty body is an empty object."""
     if request.headers.get("content-length") in (None, "0") and "transfer-encoding" not in request.headers:
         return {}
     _, body = await read_body(request, JSON)
@@ -100,7 +100,7 @@ async def body_of(request: Request) -> dict[str, Any]:
     for name in MONEY:
         if found.get(name) is not None and not isinstance(found[name], str):
             raise InvalidInput("wrong_type", f"{name} is money, and so decimal text", f"/{name}")
-    return {name: value for name, value in found.items() if name not in OURS and value is not None}
+    return {name: value for name, value in found.items() if name not in OURS and (nulls or value is not None)}
 
 
 def customer_in(body: dict[str, Any]) -> str:

@@ -106,6 +106,7 @@ def field_of(pointer: str) -> str:
 def _refusal(message: str, value: Any, pointer: str) -> InvalidInput:
     text, _, path = message.partition(" - at `$")
     sent = value
+    path = path.partition("[...]")[0]  # msgspec does not say which of a mapping's values it was
     for name, index in _PATH_PART.findall(path.rstrip("`")):
         pointer = f"{pointer}/{name or index}"
         sent = sent[name] if name else sent[int(index)]

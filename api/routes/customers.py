@@ -15,6 +15,7 @@ from api.parts import Application, Tollgate
 from api.problems import not_found
 from api.shaping import charge, movement, usage_sum
 from api.tokens import Token
+from rating.wallet import spendable
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.limits import ID_MAX_CHARACTERS
@@ -131,7 +132,7 @@ def _balance(account: Account) -> CurrencyBalance:
         currency=account.currency,
         balance=format_nanos(account.balance),
         held=format_nanos(held),
-        available=format_nanos(account.balance - held),
+        available=format_nanos(spendable(account) - held),
         grants=[
             CreditGrant(
                 credit_id=grant.credit_id,

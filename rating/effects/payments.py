@@ -191,7 +191,8 @@ def refund_payment(turn: Turn) -> None:
         refund_of_payment(turn, payment_id, refund_id, amount)
     except InvalidInput as fault:
         raise Refused(fault.reason, fault.detail) from None
-    turn.result.update(request=data.get("request"), refund_id=refund_id, payment=body)
+    after = turn.document(documents.PAYMENT, payment_id)
+    turn.result.update(request=data.get("request"), refund_id=refund_id, payment=after)
 
 
 def check_payable(turn: Turn, body: Body, amount: int) -> None:
