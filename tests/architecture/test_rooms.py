@@ -14,7 +14,6 @@ LONGEST_LINES: Final = 400
 
 # A module longer than that, and why it is one module.
 LONG_MODULES: Final[dict[str, str]] = {
-    "rating/chunk.py": "the columns of a chunk: one class, so that each is cut and undone in one place",
     "streams/lane.py": "open, decide, commit and apply are one state machine with one position",
 }
 

@@ -17,6 +17,7 @@ from schemas.account import PROMOTIONAL, Account, new_account, pack_account
 from schemas.errors import InvalidInput
 from schemas.event import ACCOUNT_TYPES, decode
 from schemas.ledger import COUNTER_ACCOUNTS, PostingKind
+from schemas.usage_types import USAGE_TYPES
 from tests.fakes.partition import MAX_FUTURE, NOW, event, granted, paid, refunded
 
 NANOS = 10**9
@@ -52,7 +53,7 @@ def apply(account: Account, value: dict[str, Any]) -> list[Posted]:
 
 def test_every_effect_is_of_a_known_account_type() -> None:
     """No effect waits for an event that cannot come, and every posting kind has its counter account."""
-    assert set(EFFECTS) <= ACCOUNT_TYPES
+    assert set(EFFECTS) <= ACCOUNT_TYPES | set(USAGE_TYPES)
     assert set(COUNTER_ACCOUNTS) == set(PostingKind)
 
 
