@@ -15,6 +15,7 @@ from typing import Final
 from rating.arithmetic import within_bounds
 from rating.chunk import WIDE_BYTES, Chunk, burnt_bytes
 from rating.counting import Counted, Piece, charge_of
+from rating.quota_counting import count_quotas
 from rating.tariff import Tariff
 from rating.wallet import (
     Burnt,
@@ -138,8 +139,10 @@ def settle(
     chunk.charged = len(entries.charge_rate)
     entries.charges[index] += chunk.charged - first
     _flag(chunk, index, received_at, event, total > 0 and (account.balance < 0 or found < 0))
-    if account.spans and (span := account.span_at(event.occurred_at)) is not None and span.subscription_id:
-        entries.subscription_id[index] = span.subscription_id
+    if account.spans or account.plan or account.terms.own:
+        if (span := account.span_at(event.occurred_at)) is not None and span.subscription_id:
+            entries.subscription_id[index] = span.subscription_id
+        count_quotas(chunk, index, account, event, first)
 
 
 def _by_meter(chunk: Chunk, first: int) -> Burnt:
