@@ -37,6 +37,7 @@ from api.routes import (
     operations,
     orders,
     payments,
+    plans,
     prices,
     wallets,
     webhooks,
@@ -56,9 +57,10 @@ def create_app(parts: Parts) -> FastAPI:
         try:
             yield
         finally:
+            # How each of them ended is logged already.
             for task in (keeping_up, watching, draining):
                 task.cancel()
-            await asyncio.gather(keeping_up, watching, draining, return_exceptions=True)  # how it ended is logged already
+            await asyncio.gather(keeping_up, watching, draining, return_exceptions=True)
             await parts.publisher.close()
             await parts.rows.close()
             await parts.accounts.close()
@@ -80,6 +82,7 @@ def create_app(parts: Parts) -> FastAPI:
         customer_objects,
         customers,
         catalog,
+        plans,
         prices,
         dead_letters,
         explain,
@@ -92,7 +95,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router, responses=PROBLEM_RESPONSES)
     app.include_router(operations.router)
     # The last one added is the first that a request meets.
-    app.add_middleware(Audited, audit=parts.audit, routes=lambda: app.routes, now=parts.now)
+    app.add_middleware(Audited, audit=parts.audit, document=lambda: _document(app), now=parts.now)
     app.add_middleware(RateLimits, buckets=Buckets(*parts.rate_limit), measures=application.measures)
     app.add_middleware(Authentication, tokens=parts.tokens, now=parts.now)
     app.add_middleware(BodyBounds)

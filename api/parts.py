@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from api.audit import AuditLog
 from api.balances import AccountReader, Balances
 from api.documents import Documents
 from api.explaining import Records
@@ -81,6 +82,8 @@ class Parts:
     """Microseconds since the epoch."""
     rate_limit: tuple[int, int] = (0, 0)
     """Cost units a second that a token may ask for, and how many at once; 0: without limit."""
+    audit: AuditLog | None = None
+    """Where changes are written down; None: nowhere."""
     lags: Lags | None = None
     """Asked from time to time; None: nobody watches."""
     admission_on_error: str = "deny"
@@ -106,6 +109,11 @@ class Application:
         if parts.lags is not None:
             watch = Watch(self.measures, self.readiness, parts.kafka, parts.accounts, parts.lags, parts.now)
             await watch.run()
+
+    async def drain_audit(self) -> None:
+        """Brings what commands noted into the audit log, until it is cancelled."""
+        if self.parts.audit is not None:
+            await self.parts.audit.keep_draining()
 
     def catalogue_followed(self, ended: asyncio.Future[None]) -> None:
         """The reading of catalogue versions ended. By itself it does so only where a version cannot be understood."""

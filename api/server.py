@@ -19,6 +19,8 @@ import uvicorn
 import uvloop
 
 from api.app import create_app
+from api.audit import FILE as AUDIT_FILE
+from api.audit import AuditLog
 from api.documents import Documents
 from api.parts import Parts
 from api.readiness import KafkaMetadata
@@ -91,6 +93,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         max_future=settings.max_future // MICROSECOND,
         now=_now,
         rate_limit=(settings.rate_limit, settings.rate_burst),
+        audit=AuditLog(publisher, settings.tokens_file.with_name(AUDIT_FILE)),
         lags=LagWatch(kafka),
         admission_on_error=settings.admission_on_error,
         stripe_webhook_secrets=tuple(filter(None, (settings.stripe_webhook_secret or "").split(","))),

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from console.noting import note_command
 from schemas.errors import InvalidInput, TollgateError
 
 # Where a command lives: module of this package, its attribute, and the line of `tollgate --help`. Written here
@@ -35,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "events": ("events", "events", "Send events, or make them from a trace."),
     "rated": ("rated", "rated", "Follow the ledger."),
     "price": ("price", "price", "Estimate amounts without a server."),
+    "invoices": ("invoices", "invoices", "Close billing periods; finalize, void and show invoices."),
     "reconcile": ("reconcile", "reconcile", "Prove that log, ledger, accounts and rows agree."),
     "dlq": ("dlq", "dlq", "List, show, retry and drop dead letters."),
     "explain": ("explain", "explain", "Say why an event or a charge came to what it did."),
@@ -73,7 +75,15 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and exits with its code."""
+    """Runs one command, notes it if it changes something, and exits with its code."""
+    try:
+        _run(arguments)
+    except SystemExit as ended:
+        note_command(sys.argv[1:] if arguments is None else arguments, ended.code if isinstance(ended.code, int) else 1)
+        raise
+
+
+def _run(arguments: Sequence[str] | None) -> NoReturn:
     for library in ("aiokafka", "clickhouse_connect"):
         # What they have to say comes as our own errors; processes that serve set up a log, where it is heard.
         logging.getLogger(library).addHandler(logging.NullHandler())

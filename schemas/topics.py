@@ -17,6 +17,7 @@ USAGE_RATED: Final = "usage.rated"
 BILLING_EVENTS: Final = "billing.events"
 USAGE_DLQ: Final = "usage.dlq"
 ACCOUNT_DLQ: Final = "account.dlq"
+AUDIT_LOG: Final = "audit.log"
 
 INPUTS: Final = (USAGE_EVENTS, ACCOUNT_EVENTS)
 DEAD_LETTERS: Final = {USAGE_EVENTS: USAGE_DLQ, ACCOUNT_EVENTS: ACCOUNT_DLQ}
@@ -75,4 +76,6 @@ TOPICS: Final = (
     # Originals of dead letters stand here alone, so they wait for whoever mends them.
     _topic(USAGE_DLQ, max_message_bytes=DEAD_LETTER_RECORD_MAX_BYTES, retention_ms=FOREVER),
     _topic(ACCOUNT_DLQ, max_message_bytes=DEAD_LETTER_RECORD_MAX_BYTES, retention_ms=FOREVER),
+    # Who changed what: few records, in one order.
+    _topic(AUDIT_LOG, partitions=1, retention_ms=FOREVER),
 )

@@ -1,4 +1,4 @@
-"""What a sink does with each partition it was given: blocks of the ledger, or dead letters, into ClickHouse.
+"""What a sink does with each partition it was given: blocks of the ledger, or single records, into ClickHouse.
 
 Neither lane gives up: an Unavailable store is waited for with what is in hand, which is a block at most. A lane ends by
 being cancelled, or with InvariantBroken for a ledger or rows that are not what they must be, which ends the process.
@@ -17,7 +17,8 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.ledger import LedgerRecord
-from streams import dead_letters
+from schemas.topics import AUDIT_LOG
+from streams import audit_rows, dead_letters
 from streams.blocks import Block, Gathering, encode
 from streams.ledger import LedgerReader
 from streams.rows import Standing, Superseded, put
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 RECORDS_AT_ONCE: Final = 16
 """Ledger records decoded between two looks at the other partitions."""
-DEAD_LETTERS_AT_ONCE: Final = 200
+RECORDS_OF_ONE_INSERT: Final = 200
+"""Dead letters or audit entries."""
 BEHIND_OFFSETS: Final = 50
 """A lane this far behind the ledger's end looks at once."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -154,12 +156,13 @@ class LedgerLane:
             await self._sink.commit(self._place, offset)
 
 
-class DeadLetterLane:
-    """Follows one partition of a dead letter topic from the group's offset on."""
+class RecordLane:
+    """Follows one partition of a dead letter topic, or of the audit log, from the group's offset on."""
 
     def __init__(self, sink: Sink, place: TopicPartition) -> None:
         self._sink = sink
         self._place = place
+        self._rows = audit_rows if place.topic == AUDIT_LOG else dead_letters
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -170,13 +173,14 @@ class DeadLetterLane:
             try:
                 if not records:
                     found = await self._sink.consumer.getmany(
-                        self._place, timeout_ms=_POLL_MS, max_records=DEAD_LETTERS_AT_ONCE
+                        self._place, timeout_ms=_POLL_MS, max_records=RECORDS_OF_ONE_INSERT
                     )
                     records = found.get(self._place, ())
                 if records:
-                    insert = partial(self._insert, dead_letters.encode(records))
+                    insert = partial(self._insert, self._rows.encode(records))
                     await self._sink.in_thread(insert)
-                    self._sink.measures.dead_letters(len(records))
+                    if self._rows is dead_letters:
+                        self._sink.measures.dead_letters(len(records))
                     await self._sink.commit(self._place, records[-1].offset + 1)
                     records, attempt = (), 0
             except (Unavailable, KafkaError) as error:
@@ -186,8 +190,8 @@ class DeadLetterLane:
         await asyncio.Event().wait()
 
     def _insert(self, data: bytes) -> None:
-        with self._sink.measures.timed("insert_dead_letters"):
-            self._sink.rows.insert_into(dead_letters.TABLE, data, {})
+        with self._sink.measures.timed("insert_records"):
+            self._sink.rows.insert_into(self._rows.TABLE, data, {})
 
 
 async def pause(attempt: int) -> None:

@@ -1,12 +1,12 @@
-"""The sink: brings blocks of the ledger, and dead letters with their originals, into ClickHouse.
+"""The sink: brings blocks of the ledger, dead letters with their originals and the audit log into ClickHouse.
 
 A consumer group shares the partitions out among sinks and is trusted for nothing else. Whoever was given a partition of
 the ledger asks ClickHouse how far its rows go, reads on from there, and inserts each block the ledger delimits as one
 insert. Any doubt ends in the same way: forget all, ask ClickHouse, go on. While a store is away the block at hand is
 retried in place, without end; nothing more is fetched meanwhile, so memory stays at a block a partition.
 
-Dead letters have no rows to count: their position is the group's offset, committed after the insert, and a row that is
-inserted twice replaces itself.
+Dead letters and audit entries have no rows to count: their position is the group's offset, committed after the insert,
+and a row that is inserted twice replaces itself.
 
 Raises InvariantBroken, which ends the process, for a ledger or rows that are not what they must be.
 """
@@ -29,9 +29,9 @@ from prometheus_client import CollectorRegistry
 from schemas.errors import Unavailable
 from schemas.kafka import connection
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTERS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
+from schemas.topics import AUDIT_LOG, DEAD_LETTERS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
 from streams.measures import SinkMeasures
-from streams.projecting import DeadLetterLane, LedgerLane, pause
+from streams.projecting import LedgerLane, RecordLane, pause
 from streams.rows import ClickHouseRows
 
 INSERTS_AT_ONCE: Final = 2
@@ -84,7 +84,7 @@ class Sink:
     async def run(self) -> None:
         """Serves what the group gives it. Errors: InvariantBroken."""
         await self._join()
-        self.consumer.subscribe([USAGE_RATED, *DEAD_LETTERS.values()], listener=_Rebalance(self))
+        self.consumer.subscribe([USAGE_RATED, *DEAD_LETTERS.values(), AUDIT_LOG], listener=_Rebalance(self))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait((stopping, self._failure), return_when=asyncio.FIRST_COMPLETED)
@@ -146,7 +146,7 @@ class Sink:
     async def begin(self, places: Iterable[TopicPartition]) -> None:
         """Starts a lane for each partition given to this sink."""
         for place in places:
-            lane = LedgerLane if place.topic == USAGE_RATED else DeadLetterLane
+            lane = LedgerLane if place.topic == USAGE_RATED else RecordLane
             task = asyncio.create_task(lane(self, place).run(), name=f"{place.topic}[{place.partition}]")
             task.add_done_callback(self._ended)
             self._lanes[place] = task

@@ -8,7 +8,7 @@ BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
 def test_the_promised_topics_are_there() -> None:
-    """Seven names that others rely on."""
+    """Names that others rely on."""
     assert set(BY_NAME) == {
         "usage.events",
         "account.events",
@@ -17,14 +17,16 @@ def test_the_promised_topics_are_there() -> None:
         "billing.events",
         "usage.dlq",
         "account.dlq",
+        "audit.log",
     }
 
 
 def test_a_customer_has_one_partition_number_everywhere() -> None:
-    """All topics but the catalogue's have the deployment's number of partitions."""
+    """All topics but those with one order have the deployment's number of partitions."""
     assert {name: topic.partition_count(8) for name, topic in BY_NAME.items()} == {
         **dict.fromkeys(BY_NAME, 8),
         "catalog.versions": 1,
+        "audit.log": 1,
     }
 
 

@@ -1,0 +1,217 @@
+"""The audit log of changes: who asked for what, kept for ever in the topic `audit.log`.
+
+`Audited` is ASGI middleware behind authentication. A change is written down before it is tried, and again with its
+answer: a change that nobody wrote down cannot happen, and one whose answer was lost is still there without a status.
+While Kafka is away changes answer 503, as they would anyway. Not audited are reads, usage, quota checks and holds,
+which the ledger, the journal of holds and denials tell of.
+
+What the command line changes is noted in a file beside the service tokens, which `tollgate token` must be able to write
+before anything runs; `drain` brings it into the topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.auth import token_of
+from api.problems import problem_of
+from ingest.accept import Record
+from schemas.audit import AuditEntry, decode_entry, encode_entry
+from schemas.errors import Unavailable
+from schemas.topics import AUDIT_LOG
+
+log = logging.getLogger(__name__)
+
+FILE: Final = "audit.jsonl"
+DRAIN_SECONDS: Final = 1.0
+BODY_READ_BYTES: Final = 64 * 1024
+"""The fields of a larger body are not named; its hash stands for it."""
+
+_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_NOT_AUDITED: Final = ("/v1/events", "/v1/quota", "/v1/holds", "/v1/prices")
+
+
+class Publisher(Protocol):
+    """Puts records into Kafka."""
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Returns once Kafka has all with acks=all, else Unavailable."""
+
+
+class AuditLog:
+    """The log, as a process writes it."""
+
+    def __init__(self, publisher: Publisher, file: Path) -> None:
+        self._publisher = publisher
+        self._file = file
+
+    async def write(self, *entries: AuditEntry) -> None:
+        """Returns once they are in Kafka for good. Errors: Unavailable."""
+        await self._publisher.publish(
+            [Record(AUDIT_LOG, entry.tenant.encode("utf-8", "replace"), encode_entry(entry)) for entry in entries]
+        )
+
+    async def keep_draining(self) -> None:
+        """Brings what commands noted into the topic, until it is cancelled."""
+        while True:
+            try:
+                await self.drain()
+            except Unavailable as away:
+                log.debug("audit: %s", away)
+            except OSError as error:
+                log.error("audit: what commands noted in %s cannot be read: %s", self._file, error)
+            await asyncio.sleep(DRAIN_SECONDS)
+
+    async def drain(self) -> int:
+        """Once; how many entries. An entry may come twice and replaces itself. Errors: Unavailable, OSError."""
+        if not self._file.exists():
+            return 0
+        # Taken away in one step: what a command notes meanwhile goes into a new file.
+        taken = self._file.with_name(f"{FILE}.{secrets.token_hex(4)}.taken")
+        with _locked(self._file):
+            self._file.rename(taken)
+        drained = 0
+        for waiting in sorted(self._file.parent.glob(f"{FILE}.*.taken")):
+            entries = [decode_entry(line) for line in waiting.read_bytes().splitlines() if line]
+            await self.write(*entries)
+            waiting.unlink(missing_ok=True)
+            drained += len(entries)
+        return drained
+
+
+def note(file: Path, entry: AuditEntry) -> None:
+    """Appends an entry to the file, for good. Errors: OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(file):
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, encode_entry(entry) + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _locked:  # noqa: N801  # used as a verb
+    """Holds the lock beside the file, which is renamed and so cannot be held itself."""
+
+    def __init__(self, file: Path) -> None:
+        self._path = f"{file}.lock"
+
+    def __enter__(self) -> None:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+class Audited:
+    """Writes a change down before it is tried and when it is answered."""
+
+    def __init__(
+        self, app: ASGIApp, audit: AuditLog | None, document: Callable[[], dict[str, Any]], now: Callable[[], int]
+    ) -> None:
+        self._app = app
+        self._audit = audit
+        self._document = document
+        self._changes: list[tuple[str, re.Pattern[str], str]] | None = None
+        """Methods, paths and names of what is written down, made at the first request."""
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        action = self._action(scope)
+        if self._audit is None or action is None:
+            await self._app(scope, receive, send)
+            return
+        token = token_of(scope)
+        assert token is not None
+        entry = AuditEntry(secrets.token_hex(12), token.tenant, self._now(), token.id, action, scope["path"][:2_000])
+        try:
+            await self._audit.write(entry)
+        except Unavailable as error:
+            log.warning("audit: %s", error)
+            await problem_of(error)(scope, receive, send)
+            return
+        seen = _Seen()
+        status = 500
+
+        async def receive_seen() -> Message:
+            message = await receive()
+            seen.take(message.get("body", b""))
+            return message
+
+        async def send_seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive_seen, send_seen)
+        finally:
+            ended = msgspec.structs.replace(entry, status=status, detail=seen.detail())
+            try:
+                await asyncio.shield(self._audit.write(ended))
+            except Unavailable as error:
+                # That it was asked for is written down; the change itself is in the log it was made in.
+                log.warning("audit: the answer %d of %s is not written down: %s", status, entry.id, error)
+
+    def _action(self, scope: Scope) -> str | None:
+        """Method and template of a change that is to be written down."""
+        if scope["type"] != "http" or scope["method"] in _READS or token_of(scope) is None:
+            return None
+        if self._changes is None:
+            self._changes = _changes(self._document())
+        for method, path, action in self._changes:
+            if method == scope["method"] and path.fullmatch(scope["path"]):
+                return action
+        return None
+
+
+def _changes(document: dict[str, Any]) -> list[tuple[str, re.Pattern[str], str]]:
+    """From the OpenAPI document, so that whatever route is added is written down."""
+    return [
+        (method.upper(), re.compile(re.sub(r"\\\{[^}]*\}", "[^/]+", re.escape(path))), f"{method.upper()} {path}")
+        for path, methods in document["paths"].items()
+        for method in methods
+        if method.upper() not in _READS and path.startswith("/v1/") and not path.startswith(_NOT_AUDITED)
+    ]
+
+
+class _Seen:
+    """What came of a body: its hash, and its beginning."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+        self._begin = b""
+
+    def take(self, part: bytes) -> None:
+        self._hash.update(part)
+        self._bytes += len(part)
+        if self._bytes <= BODY_READ_BYTES:
+            self._begin += part
+
+    def detail(self) -> str:
+        if self._bytes == 0:
+            return ""
+        try:
+            named = msgspec.json.decode(self._begin) if self._bytes <= BODY_READ_BYTES else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            named = None
+        fields = sorted(named)[:100] if isinstance(named, dict) else []
+        return msgspec.json.encode(
+            {"bytes": self._bytes, "sha256": self._hash.hexdigest(), "fields": [name[:200] for name in fields]}
+        ).decode()
