@@ -68,6 +68,7 @@ class Chunk:
         self.booked = standing.booked
         self.looked_up = standing.looked_up
         self.documents = standing.documents
+        self.holds = standing.holds
         self.elsewhere = standing.elsewhere
         self.book = book
         self.position = position

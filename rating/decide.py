@@ -21,12 +21,13 @@ from rating.decision import Decision, Judged, Received, Standing, Unreadable
 from rating.devices import is_lease
 from rating.effects import EFFECTS, IDENTITIES
 from rating.effects.credits import expired
+from rating.holds import ENDING, end_holds, hold_identity, settled_by_api
 from rating.turn import Effect, NoEffect, Refused, Turn
 from schemas.account import Account, new_account, pack_account, unpack_account
 from schemas.documents import OPERATION
 from schemas.errors import InvalidInput
 from schemas.event import ACCOUNT_TYPES, COMMAND_PREFIX, Event
-from schemas.ledger import HOLD_NOT_OPEN, PostingKind
+from schemas.ledger import PostingKind
 from schemas.outcome import Outcome
 from schemas.usage_types import DEVICE_RELEASED
 
@@ -47,6 +48,8 @@ def identities_named(event: Event) -> list[bytes]:
         named.extend(claim.identity for claim in claims(event))
     if event.type in IDENTITIES:
         named.extend(IDENTITIES[event.type](event))
+    if event.hold_id is not None:
+        named.append(hold_identity(event, event.hold_id))
     return named
 
 
@@ -121,6 +124,11 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
         chunk.entries.outcome[index] = Outcome.DUPLICATE
         chunk.entries.reason[index] = "same_identity"
         return
+    of_account = event.type in ACCOUNT_TYPES
+    if event.hold_id is not None and not of_account and settled_by_api(chunk, event):
+        chunk.entries.outcome[index] = Outcome.DUPLICATE
+        chunk.entries.reason[index] = "hold_settled"
+        return
     made: tuple[Claim, ...] = ()
     if event.type in CLAIMING:
         made = claims(event)
@@ -135,7 +143,7 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
     effect = EFFECTS.get(event.type)
     if effect is not None and (event.type != DEVICE_RELEASED or is_lease(chunk, event, account)):
         _act(chunk, index, record, event, key, effect)
-    elif event.type in ACCOUNT_TYPES:
+    elif of_account:
         chunk.ignore(index, "no_effect")
     elif event.zero:
         chunk.ignore(index, "zero")
@@ -150,8 +158,8 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
         total = rate_into(chunk, event, account, tariff, counted)
         settle(chunk, index, account, tariff.currency, total, counted, received_at=record.received_at, event=event)
         chunk.decision.touched[key] = account
-        if event.hold_id is not None:
-            chunk.entries.flags[index] = chunk.entries.flags.get(index, 0) | HOLD_NOT_OPEN
+    if (event.hold_id is not None or event.type in ENDING) and not of_account:
+        end_holds(chunk, index, event, key)
     chunk.book_identity(index, event, made)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from rating.holds import Holds
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.event import Event, Peek
@@ -88,6 +89,8 @@ class Standing:
     """By account key: the partition of customers that do not live here."""
     documents: dict[str, bytes] = field(default_factory=dict)
     """By document key: of the documents that the chunk's events name, those that there are."""
+    holds: Holds = field(default_factory=dict)
+    """Of the holds, sessions and allocations that the chunk's events name, what was known when it was read."""
     looked_up: set[bytes] = field(default_factory=set)
     """Values of unique meters of which it is known whether they are booked; see `rating.counting`."""
 

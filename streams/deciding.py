@@ -18,10 +18,11 @@ from rating.claims import CLAIMING
 from rating.decide import decide, identities_named, internal_failure, values_counted
 from rating.decision import Command, Decision, Judged, Outgoing, Received, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
+from rating.holds import ENDING, HoldName, holds_named
 from schemas.account import Account, account_key, pack_account, unpack_account
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
-from schemas.event import decode, peek
+from schemas.event import ACCOUNT_TYPES, decode, peek
 from schemas.ids import partition_of
 from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind, encode_record
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES
@@ -49,6 +50,8 @@ class Named:
     identities: list[bytes]
     documents: list[str]
     """Keys of the documents that its events name."""
+    holds: list[HoldName]
+    """What its events name of holds."""
 
 
 def name(received: Sequence[Received], max_future: int, *, isolate: bool = False) -> Named:
@@ -59,6 +62,7 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
     customers: dict[str, str] = {}
     identities: list[bytes] = []
     documents: list[str] = []
+    holds: list[HoldName] = []
     for record in received:
         try:
             event = decode(record.value or b"", record.received_at, max_future)
@@ -79,13 +83,15 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
         judged.append(event)
         keys.append(key)
         customers[key] = event.customer
-        if event.type in CLAIMING or event.type in IDENTITIES:
+        if event.hold_id is not None or event.type in CLAIMING or event.type in IDENTITIES:
             identities.extend(identities_named(event))
         else:
             identities.append(event.identity)
+        if (event.hold_id is not None or event.type in ENDING) and event.type not in ACCOUNT_TYPES:
+            holds.extend(holds_named(event, key))
         if event.type in DOCUMENTS:
             documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
-    return Named(received, judged, keys, customers, identities, documents)
+    return Named(received, judged, keys, customers, identities, documents, holds)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,8 @@ from schemas.ids import partition_of
 from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, encode_record, genesis
 from schemas.topics import USAGE_EVENTS
 from streams import ledger
-from streams.accounts.port import Accounts, Position, PositionMoved
+from streams.accounts.endings import endings_of
+from streams.accounts.port import Accounts, HoldEnd, Position, PositionMoved
 from streams.deciding import (
     Decided,
     Place,
@@ -251,6 +252,7 @@ class Lane:
         self._applied = reached = stands
         gathered: dict[str, bytes] = {}
         documents: dict[str, bytes] = {}
+        endings: list[HoldEnd] = []
         start, seq = min((stands.offset, stands.seq), (known.ledger_offset, known.seq))
         async with aclosing(ledger.read(around.bootstrap, self.partition, start, end, next_seq=seq)) as records:
             async for offset, record in records:
@@ -259,12 +261,13 @@ class Lane:
                 if offset >= stands.offset:
                     gathered.update(record.accounts)
                     documents.update(documents_of(record))
+                    endings += endings_of(record, around.now())
                     reached = self._position_after(offset, record)
-                    if len(gathered) + len(documents) >= FOLD_ACCOUNTS:
-                        await self._apply(reached, gathered, documents, serving=False)
-                        gathered, documents = {}, {}
+                    if len(gathered) + len(documents) + len(endings) >= FOLD_ACCOUNTS:
+                        await self._apply(reached, gathered, documents, endings, serving=False)
+                        gathered, documents, endings = {}, {}, []
         # The last write says that the partition is whole; with nothing to write it is the first beat.
-        await self._apply(reached, gathered, documents, serving=True)
+        await self._apply(reached, gathered, documents, endings, serving=True)
 
     def _position_after(self, offset: int, record: LedgerRecord) -> Position:
         return Position(
@@ -358,6 +361,9 @@ class Lane:
             wanted = list(dict.fromkeys(named.documents))
             bodies = await self._in_place(lambda: around.accounts.read_documents(self.partition, self._applied, wanted))
             standing.documents = {key: body for key, body in zip(wanted, bodies, strict=True) if body is not None}
+        if named.holds:
+            asked = list(dict.fromkeys(named.holds))
+            standing.holds = await self._in_place(lambda: around.accounts.read_holds(self.partition, asked))
         position = around.book.position
         begun = time.monotonic()
         decided: list[Decided] = []
@@ -376,15 +382,17 @@ class Lane:
         applied = time.monotonic()
         accounts: dict[str, bytes] = {}
         documents: dict[str, bytes] = {}
+        endings: list[HoldEnd] = []
         after = self._applied
         for offset, chunk in zip(offsets, decided, strict=True):
             after = self._position_after(offset, chunk.record)
             self._index.add(chunk.identities, chunk.contents, IndexPosition(after.offset, after.seq))
             accounts.update(chunk.record.accounts)
             documents.update(documents_of(chunk.record))
+            endings += endings_of(chunk.record)
             around.measures.decided(chunk.record)
         # Once for the whole transaction: a customer of several chunks is written with the last of its values.
-        await self._apply(after, accounts, documents, serving=True)
+        await self._apply(after, accounts, documents, endings, serving=True)
         self._bound_cache()
         around.measures.batch(len(received), written - begun, applied - written, time.monotonic() - applied)
 
@@ -421,11 +429,17 @@ class Lane:
         await self._apply(self._position_after(offset, record), {}, {}, serving=True)
 
     async def _apply(
-        self, after: Position, accounts: dict[str, bytes], documents: dict[str, bytes], *, serving: bool
+        self,
+        after: Position,
+        accounts: dict[str, bytes],
+        documents: dict[str, bytes],
+        endings: Sequence[HoldEnd] = (),
+        *,
+        serving: bool,
     ) -> None:
         expected = self._applied.offset
         await self._in_place(
-            lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving, documents)
+            lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving, documents, endings)
         )
         self._applied = after
         self._last_touch = time.monotonic()

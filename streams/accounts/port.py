@@ -8,10 +8,11 @@ Values are absolute, so applying again what was half applied is harmless.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from rating.holds import HoldName, Holds
 from schemas.errors import Doubt
 
 
@@ -39,6 +40,22 @@ class Standing(msgspec.Struct, frozen=True):
     """When its owner last compared or moved the position, by the owner's clock: milliseconds since the epoch."""
 
 
+class HoldEnd(NamedTuple):
+    """What an entry of the ledger says of a hold. Applied again it changes nothing."""
+
+    account: str
+    """Account key of the customer whose hold it is."""
+    hold_id: str
+    state: str
+    """`settled` and the like, or `open`: it was charged against and stays."""
+    charged: int
+    """Nanos."""
+    seq: int
+    """The entry's."""
+    used: tuple[tuple[str, int], ...] = ()
+    """Meter and nano-units that the entry charged, where the hold stays open."""
+
+
 class PositionMoved(Doubt):
     """The position that stands is not the expected one."""
 
@@ -59,6 +76,9 @@ class Accounts(Protocol):
     async def read_documents(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         """Bodies in the order of `keys` (schemas.documents), all as of `expected`, else PositionMoved."""
 
+    async def read_holds(self, partition: int, names: Sequence[HoldName]) -> Holds:
+        """What is known of these holds, sessions and allocations now."""
+
     async def apply(
         self,
         partition: int,
@@ -67,8 +87,10 @@ class Accounts(Protocol):
         accounts: Mapping[str, bytes],
         serving: bool,
         documents: Mapping[str, bytes] = ...,
+        endings: Sequence[HoldEnd] = ...,
     ) -> None:
-        """Sets the accounts and documents and moves from ledger offset `expected` to `after`, else PositionMoved.
+        """Sets the accounts and documents, ends holds, and moves from ledger offset `expected` to `after`, else
+        PositionMoved. A customer's holds end in the same step in which its account changes.
 
         `serving` False marks the partition as being rebuilt. Applied already (`after` stands) is success. With
         `expected` = `after.offset` and no accounts it is the beat: it proves that the last writes still stand."""

@@ -4,6 +4,7 @@ whole."""
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,12 +17,14 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from schemas.documents import OPERATION, OPERATION_KEPT_MS, kind_of
+from rating.holds import HOLD, OPEN, HoldName, Holds
+from schemas.documents import OPERATION_KEPT_MS
 from schemas.errors import Unavailable
-from streams.accounts.port import Position, PositionMoved, Standing
-
-PART_MAX_ACCOUNTS: Final = 400
-"""Accounts in one script call: some 0.3 ms of Redis, so that no check waits longer for it."""
+from streams.accounts.parts import PART_MAX_ACCOUNTS, Part, account_key, document_key, parts_of
+from streams.accounts.port import HoldEnd, Position, PositionMoved, Standing
+from streams.admission.keys import holds_key, meta_key
+from streams.admission.store import script_text
+from streams.admission.values import unpack_ended, unpack_names
 
 HALF_APPLIED_SECONDS: Final = 10.0
 """A proof waits so long for the end of an application in parts: its owner may have died, and a new one is on its way.
@@ -56,32 +59,54 @@ class RedisAccounts:
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
         )
-        self._apply = self._redis.register_script(_script("apply"))
+        self._apply = self._redis.register_script(script_text("apply", "streams.accounts"))
         self._read = self._redis.register_script(_script("read"))
 
     async def position(self, partition: int) -> Position | None:
         """See the port."""
         async with _mapped():
-            return _position(await self._redis.hmget(_meta(partition), _FIELDS))
+            return _position(await self._redis.hmget(meta_key(partition), _FIELDS))
 
     async def read(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         """See the port."""
-        return await self._read_at(partition, expected, [_account(partition, key) for key in keys])
+        return await self._read_at(partition, expected, [account_key(partition, key) for key in keys])
 
     async def read_documents(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         """See the port."""
-        return await self._read_at(partition, expected, [_document(partition, key) for key in keys])
+        return await self._read_at(partition, expected, [document_key(partition, key) for key in keys])
 
     async def _read_at(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         values: list[bytes | None] = []
         pending = iter(keys)
         while part := list(islice(pending, PART_MAX_ACCOUNTS)):
             async with _mapped():
-                answer = await self._read(keys=[_meta(partition), *part], args=[expected.ledger_id, expected.offset])
+                answer = await self._read(keys=[meta_key(partition), *part], args=[expected.ledger_id, expected.offset])
             if not answer[0]:
                 raise PositionMoved(partition, expected.offset, _position(answer[1:]))
             values.extend(answer[1:])
         return values
+
+    async def read_holds(self, partition: int, names: Sequence[HoldName]) -> Holds:
+        """See the port."""
+        of_account: dict[str, list[HoldName]] = {}
+        for name in names:
+            of_account.setdefault(name.account, []).append(name)
+        async with _mapped(), self._redis.pipeline(transaction=False) as pipeline:
+            for account, asked in of_account.items():
+                fields = [f"{kind}:{name}" for _, kind, name in asked]
+                ended = [f"e:{name}" for _, kind, name in asked if kind == HOLD]
+                pipeline.hmget(holds_key(partition, account), [*fields, *ended])
+            answers = await pipeline.execute()
+        known: Holds = {}
+        for asked, values in zip(of_account.values(), answers, strict=True):
+            ended_values = iter(values[len(asked) :])
+            for name, value in zip(asked, values, strict=False):
+                over = next(ended_values) if name.kind == HOLD else None
+                if value is not None:
+                    known[name] = (OPEN,) if name.kind == HOLD else unpack_names(value)
+                elif over is not None:
+                    known[name] = (unpack_ended(over).state,)
+        return known
 
     async def apply(
         self,
@@ -91,23 +116,21 @@ class RedisAccounts:
         accounts: Mapping[str, bytes],
         serving: bool,
         documents: Mapping[str, bytes] = NOTHING,
+        endings: Sequence[HoldEnd] = (),
     ) -> None:
         """See the port."""
-        values = {_account(partition, key): value for key, value in accounts.items()}
-        for key, body in documents.items():
-            values[_document(partition, key)] = body
-        brief = {_document(partition, key) for key in documents if kind_of(key) == OPERATION}
-        pending = iter(values.items())
-        part = list(islice(pending, PART_MAX_ACCOUNTS))
+        pending = iter(parts_of(partition, accounts, documents, endings))
+        part = next(pending, Part())
         while True:
-            following = list(islice(pending, PART_MAX_ACCOUNTS))
+            following = next(pending, None)
+            keys, tail = part.arguments(partition)
             async with _mapped():
                 answer = await self._apply(
-                    keys=[_meta(partition), *(key for key, _ in part)],
+                    keys=[meta_key(partition), *keys],
                     args=[
                         after.ledger_id,
                         expected,
-                        0 if following else 1,
+                        0 if following is not None else 1,
                         after.offset,
                         after.seq,
                         after.usage_next,
@@ -116,8 +139,7 @@ class RedisAccounts:
                         time.time_ns() // 1_000_000,
                         int(serving),
                         OPERATION_KEPT_MS,
-                        *(value for _, value in part),
-                        *(place for place, (key, _) in enumerate(part, 2) if key in brief),
+                        *tail,
                     ],
                 )
             if not answer[0]:
@@ -125,28 +147,28 @@ class RedisAccounts:
                 if found is not None and (found.ledger_id, found.offset) == (after.ledger_id, after.offset):
                     return  # an earlier attempt of this very call, whose answer was lost
                 raise PositionMoved(partition, expected, found)
-            if not following:
+            if following is None:
                 return
             part = following
 
     async def standing(self, partition: int) -> Standing:
         """See the port."""
         async with _mapped():
-            return _standing(await self._redis.hmget(_meta(partition), _STANDING_FIELDS))
+            return _standing(await self._redis.hmget(meta_key(partition), _STANDING_FIELDS))
 
     async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """See the port."""
         async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(_meta(partition), _STANDING_FIELDS)
-            pipeline.get(_account(partition, key))
+            pipeline.hmget(meta_key(partition), _STANDING_FIELDS)
+            pipeline.get(account_key(partition, key))
             meta, value = await pipeline.execute()
         return _standing(meta), value
 
     async def peek_document(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """See the port."""
         async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(_meta(partition), _STANDING_FIELDS)
-            pipeline.get(_document(partition, key))
+            pipeline.hmget(meta_key(partition), _STANDING_FIELDS)
+            pipeline.get(document_key(partition, key))
             meta, body = await pipeline.execute()
         return _standing(meta), body
 
@@ -155,9 +177,9 @@ class RedisAccounts:
         deadline = time.monotonic() + HALF_APPLIED_SECONDS
         while True:
             async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hmget(_meta(partition), [*_FIELDS, "half"])
+                pipeline.hmget(meta_key(partition), [*_FIELDS, "half"])
                 if keys:
-                    pipeline.mget([_account(partition, key) for key in keys])
+                    pipeline.mget([account_key(partition, key) for key in keys])
                 meta, *values = await pipeline.execute()
             if meta[6] is None or time.monotonic() >= deadline:
                 return _position(meta), values[0] if values else []
@@ -169,7 +191,7 @@ class RedisAccounts:
             return []
         async with _mapped(), self._redis.pipeline(transaction=False) as pipeline:
             for partition in range(partitions):
-                pipeline.mget([_document(partition, key) for key in keys])
+                pipeline.mget([document_key(partition, key) for key in keys])
             answers = await pipeline.execute()
         return [next((body for body in found if body is not None), None) for found in zip(*answers, strict=True)]
 
@@ -180,8 +202,9 @@ class RedisAccounts:
             async with _mapped():
                 cursor, names = await self._redis.scan(cursor, match="{*}:a:*", count=1_000)
             for name in names:
-                tag, _, key = (name if isinstance(name, bytes) else name.encode()).partition(b"}:a:")
-                yield int(tag[1:]), key.decode()
+                found = _ACCOUNT_KEY.match(name if isinstance(name, bytes) else name.encode())
+                if found is not None:  # the pattern of a scan also takes other keys with such names in them
+                    yield int(found[1]), found[2].decode()
             if cursor == 0:
                 return
 
@@ -190,20 +213,9 @@ class RedisAccounts:
         await self._redis.aclose()
 
 
+_ACCOUNT_KEY: Final = re.compile(rb"\{(\d+)\}:a:(.*)", re.DOTALL)
 _FIELDS = ["ledger", "offset", "seq", "usage", "account", "catalog"]
 _STANDING_FIELDS = [*_FIELDS, "serving", "beat"]
-
-
-def _meta(partition: int) -> str:
-    return f"{{{partition}}}:m"
-
-
-def _document(partition: int, key: str) -> str:
-    return f"{{{partition}}}:d:{key}"
-
-
-def _account(partition: int, key: str) -> str:
-    return f"{{{partition}}}:a:{key}"
 
 
 def _position(fields: Sequence[Any]) -> Position | None:

@@ -23,6 +23,11 @@ def customer_keys(partition: int, account: str) -> list[str]:
     ]
 
 
+def hold_keys(partition: int, account: str) -> list[str]:
+    """KEYS[3..5] of every script: a customer's holds, when they expire, the ended ones by when they are forgotten."""
+    return customer_keys(partition, account)[2:5]
+
+
 def holds_key(partition: int, account: str) -> str:
     """The hash of a customer's holds."""
     return f"{{{partition}}}:h:{account}"

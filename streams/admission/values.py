@@ -179,3 +179,9 @@ def constraint_arguments(constraints: Sequence[Bound]) -> list[str]:
 pack_hold = msgspec.msgpack.Encoder().encode
 unpack_hold = msgspec.msgpack.Decoder(Hold).decode
 unpack_ended = msgspec.msgpack.Decoder(Ended).decode
+_unpack_names = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+
+
+def unpack_names(packed: bytes) -> tuple[str, ...]:
+    """Ids of the open holds that were made with a session or an allocation."""
+    return _unpack_names(packed)

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from rating.holds import HOLD, SESSION, HoldName
 from schemas.documents import OPERATION, OPERATION_KEPT_MS, ORDER, PAYMENT, document_key
 from schemas.errors import Unavailable
-from streams.accounts.port import Accounts, Position, PositionMoved
-from streams.accounts.redis import PART_MAX_ACCOUNTS, RedisAccounts
+from streams.accounts.parts import PART_MAX_ACCOUNTS
+from streams.accounts.port import Accounts, HoldEnd, Position, PositionMoved
+from streams.accounts.redis import RedisAccounts
 from tests.fakes.accounts import MemoryAccounts
 
 _partitions = itertools.count(5_000)
@@ -215,6 +217,35 @@ async def test_a_proof_finds_every_account_that_is_kept(store: Store) -> None:
     assert found == set(keys)
 
 
+async def test_a_hold_ends_with_the_entry_that_says_so_and_once(store: Store) -> None:
+    """Also one that is not known: it may be brought back, and has ended. What was charged against it ends nothing."""
+    accounts, partition = store.accounts, store.partition
+    one, other = HoldName("1:t:c", HOLD, "one"), HoldName("1:t:c", HOLD, "other")
+    assert await accounts.read_holds(partition, []) == {}
+    assert await accounts.read_holds(partition, [one, HoldName("1:t:c", SESSION, "s")]) == {}
+    endings = [
+        HoldEnd("1:t:c", "one", "settled", 2**63 - 1, 7),
+        HoldEnd("1:t:c", "other", "open", 5, 8, (("meter", 10**27),)),
+    ]
+    await accounts.apply(partition, 0, at(1), {"1:t:c": b"1"}, True, {}, endings)
+    assert await accounts.read_holds(partition, [one, other]) == {one: ("settled",)}
+    await accounts.apply(partition, 1, at(2), {}, True, {}, [HoldEnd("1:t:c", "one", "released", 0, 9)])
+    assert await accounts.read_holds(partition, [other, one]) == {one: ("settled",)}
+    with pytest.raises(PositionMoved):
+        await accounts.apply(partition, 1, at(3), {}, True, {}, [HoldEnd("1:t:c", "other", "settled", 0, 9)])
+    assert await accounts.read_holds(partition, [other]) == {}
+
+
+async def test_more_holds_than_one_call_ends_end(store: Store) -> None:
+    """Of one customer and of many, with and without a change of the account."""
+    accounts, partition = store.accounts, store.partition
+    names = [HoldName(f"1:t:{number % 7}", HOLD, str(number)) for number in range(3 * PART_MAX_ACCOUNTS // 20)]
+    endings = [HoldEnd(name.account, name.name, "settled", 0, 1) for name in names]
+    await accounts.apply(partition, 0, at(1), {"1:t:1": b"1", "1:t:99": b"2"}, True, {}, endings)
+    assert await accounts.read_holds(partition, names) == dict.fromkeys(names, ("settled",))
+    assert await accounts.read(partition, at(1), ["1:t:1", "1:t:99"]) == [b"1", b"2"]
+
+
 async def test_of_many_that_move_one_position_one_wins(store: Store) -> None:
     """Racing owners: exactly one application stands, the others are told that the position moved."""
     accounts, partition = store.accounts, store.partition
@@ -245,6 +276,7 @@ async def test_a_redis_that_does_not_answer_is_unavailable() -> None:
             accounts.standing(1),
             accounts.peek(1, "a"),
             accounts.snapshot(1, ["a"]),
+            accounts.read_holds(1, [HoldName("a", HOLD, "h")]),
         ):
             with pytest.raises(Unavailable) as away:
                 await call

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from rating.holds import HOLD, OPEN, HoldName, Holds
 from schemas.errors import Unavailable
-from streams.accounts.port import Position, PositionMoved, Standing
+from streams.accounts.port import HoldEnd, Position, PositionMoved, Standing
 
 NOTHING: Final[Mapping[str, bytes]] = {}
 
@@ -19,6 +20,7 @@ class _Partition:
     beat: int = 0
     accounts: dict[str, bytes] = field(default_factory=dict)
     documents: dict[str, bytes] = field(default_factory=dict)
+    holds: Holds = field(default_factory=dict)
 
 
 class MemoryAccounts:
@@ -53,6 +55,11 @@ class MemoryAccounts:
         self._compare(partition, held, expected.ledger_id, expected.offset)
         return [held.documents.get(key) for key in keys]
 
+    async def read_holds(self, partition: int, names: Sequence[HoldName]) -> Holds:
+        """See the port."""
+        holds = self._of(partition).holds
+        return {name: holds[name] for name in names if name in holds}
+
     async def apply(
         self,
         partition: int,
@@ -61,6 +68,7 @@ class MemoryAccounts:
         accounts: Mapping[str, bytes],
         serving: bool,
         documents: Mapping[str, bytes] = NOTHING,
+        endings: Sequence[HoldEnd] = (),
     ) -> None:
         """See the port."""
         held = self._of(partition)
@@ -75,6 +83,10 @@ class MemoryAccounts:
             raise
         held.accounts.update(accounts)
         held.documents.update(documents)
+        for end in endings:
+            name = HoldName(end.account, HOLD, end.hold_id)
+            if end.state != OPEN and held.holds.get(name, (OPEN,)) == (OPEN,):
+                held.holds[name] = (end.state,)
         self._clock += 1
         held.position, held.serving, held.beat = after, serving, self._clock
 
