@@ -13,7 +13,8 @@ from api.bodies import JSON, YAML, described_body, is_json, read_body
 from api.parts import Tollgate
 from api.problems import BODY_RESPONSES, not_found
 from api.tokens import Token
-from schemas.catalog import parse
+from rating.book import PriceBook
+from schemas.catalog import CatalogVersion, parse
 from schemas.errors import InvalidInput
 from schemas.period import format_time
 
@@ -28,6 +29,7 @@ _CATALOGUE: Final[dict[str, Any]] = {
     "required": ["currency", "meters"],
     "properties": {
         "currency": {"type": "string"},
+        "effective_from": {"type": "string", "description": "Events from then on are rated by it; all, if absent"},
         "meters": {"type": "array", "items": {"type": "object"}},
         "prices": {"type": "array", "items": {"type": "object"}},
         "plans": {"type": "array", "items": {"type": "object"}},
@@ -37,9 +39,8 @@ _CATALOGUE: Final[dict[str, Any]] = {
 
 @router.get("/v1/catalog")
 async def get_catalog(tollgate: Tollgate, token: Annotated[Token, needs("usage:read")]) -> CatalogAnswer:
-    """The catalogue in force: the tenant's own, else the common one."""
-    book = tollgate.parts.book
-    found = book.version(token.tenant, book.position) or book.version(None, book.position)
+    """The catalogue in force now: the tenant's own, else the common one."""
+    found = in_force(tollgate.parts.book, token.tenant, tollgate.parts.now())
     if found is None:
         raise not_found("catalogue yet")
     return CatalogAnswer(
@@ -49,6 +50,11 @@ async def get_catalog(tollgate: Tollgate, token: Annotated[Token, needs("usage:r
         applied_at=format_time(found.applied_at),
         catalog=found.catalog.document,
     )
+
+
+def in_force(book: PriceBook, tenant: str, now: int) -> CatalogVersion | None:
+    """The version by which a tenant's events of now are rated."""
+    return book.version(tenant, book.position, now) or book.version(None, book.position, now)
 
 
 @router.put("/v1/catalog", responses=BODY_RESPONSES, openapi_extra=described_body(_CATALOGUE, JSON, *YAML))

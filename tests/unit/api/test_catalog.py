@@ -78,3 +78,87 @@ async def test_a_bad_estimate_says_what_is_wrong(world: World) -> None:
     ):
         response = await world.client.post("/v1/prices/estimate", headers=headers, content=content)
         assert response.status_code == status, content
+
+
+PLANS = (
+    CATALOGUE
+    + """
+plans:
+  - {id: team, interval: year, amount: "200.00"}
+  - id: pro
+    name: Pro
+    interval: month
+    amount: "20.00"
+    trial_days: 14
+    prices: [p]
+    features: {seats: 5, sso: true}
+    quotas: [{meter: input_tokens, limit: 1000, window: "session:5h"}]
+    credits: [{amount: "20.00", expires_after: P1M}]
+"""
+)
+
+
+async def test_plans_are_those_of_the_catalogue_in_force(world: World) -> None:
+    """By id, in pages; each with its currency and version, numbers as text."""
+    await world.client.put("/v1/catalog", headers=world.token() | YAML, content=PLANS)
+    whole = (await world.client.get("/v1/plans", headers=world.token())).json()
+    assert [plan["id"] for plan in whole["plans"]] == ["pro", "team"]
+    assert whole["next_cursor"] is None
+    assert whole["plans"][0] == {
+        "id": "pro",
+        "name": "Pro",
+        "description": None,
+        "interval": "month",
+        "amount": "20.00",
+        "currency": "USD",
+        "trial_days": 14,
+        "prices": ["p"],
+        "features": {"seats": "5", "sso": True},
+        "credits": [{"amount": "20.00", "every": "month", "expires_after": "P1M"}],
+        "quotas": [
+            {
+                "meter": "input_tokens",
+                "limit": "1000",
+                "window": "session:5h",
+                "mode": "hard",
+                "thresholds": [],
+                "per": "customer",
+            }
+        ],
+        "commitment": None,
+        "catalog_version": 2,
+    }
+    first = (await world.client.get("/v1/plans?limit=1", headers=world.token())).json()
+    second = (await world.client.get(f"/v1/plans?cursor={first['next_cursor']}", headers=world.token())).json()
+    assert [plan["id"] for plan in (*first["plans"], *second["plans"])] == ["pro", "team"]
+    assert second["next_cursor"] is None
+
+
+async def test_a_plan_is_told_by_its_id(world: World) -> None:
+    """404 for one that the tenant's catalogue does not have."""
+    assert (await world.client.get("/v1/plans", headers=world.token())).json() == {"plans": [], "next_cursor": None}
+    await world.client.put("/v1/catalog", headers=world.token() | YAML, content=PLANS)
+    found = await world.client.get("/v1/plans/team", headers=world.token())
+    assert (found.status_code, found.json()["interval"]) == (200, "year")
+    assert (await world.client.get("/v1/plans/free", headers=world.token())).status_code == 404
+    assert (await world.client.get("/v1/plans/team", headers=world.token(tenant="globex"))).status_code == 404
+
+
+async def test_a_catalogue_of_the_future_is_not_in_force_yet(world: World) -> None:
+    """Until its time comes, what is shown is what events of now are rated by."""
+    later = "effective_from: 2030-01-01T00:00:00Z\n" + PLANS
+    applied = await world.client.put("/v1/catalog", headers=world.token() | YAML, content=later)
+    assert applied.json()["version"] == 2
+    shown = (await world.client.get("/v1/catalog", headers=world.token())).json()
+    assert shown["version"] == 1
+    assert (await world.client.get("/v1/plans", headers=world.token())).json()["plans"] == []
+
+
+async def test_applying_needs_the_admin_scope_and_a_known_media_type(world: World) -> None:
+    """403 before the body is looked at, 415 for what is neither YAML nor JSON."""
+    reader = world.token("usage:read")
+    assert (await world.client.put("/v1/catalog", headers=reader | YAML, content=b"{")).status_code == 403
+    assert (await world.client.get("/v1/catalog", headers=reader)).status_code == 200
+    text = {"Content-Type": "text/plain"}
+    assert (await world.client.put("/v1/catalog", headers=world.token() | text, content=PLANS)).status_code == 415
+    assert world.book.position == 1
