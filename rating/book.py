@@ -8,7 +8,7 @@ named in the ledger.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from rating.measure import (
     count,
     may_be_negative,
 )
-from rating.model import nano_units
+from rating.model import Exact, nano_units
 from rating.own import compile_own
 from rating.quota_rule import QuotaRule, rules_of
 from rating.rate import Price, compile_price
@@ -221,15 +221,28 @@ def _with_bounds(
 ) -> Callable[[Measurable], Dimensions]:
     if not named:
         return of_fields
-    bounds = tuple(
-        (name, compile_measure(expression.parse(bound.quantity)), nano_units(bound.above))
-        for name, bound in named.items()
+    ladders = tuple(
+        (compile_measure(expression.parse(quantity)), _ladder(named, quantity))
+        for quantity in dict.fromkeys(bound.quantity for bound in named.values())
     )
 
     def dimensions(event: Measurable) -> Dimensions:
-        return of_fields(event) + tuple((name, "true") for name, measure, above in bounds if measure(event) > above)
+        found = of_fields(event)
+        for measure, (bounds, beyond) in ladders:
+            if reached := bisect_left(bounds, measure(event)):
+                found += beyond[reached]
+        return found
 
     return dimensions
+
+
+def _ladder(
+    named: Mapping[str, catalog_shapes.Bound], quantity: str
+) -> tuple[tuple[Exact, ...], tuple[Dimensions, ...]]:
+    """The bounds of one quantity, ascending, and the dimensions of an event that lies above so many of them."""
+    ascending = sorted((nano_units(bound.above), name) for name, bound in named.items() if bound.quantity == quantity)
+    names = tuple((name, "true") for _, name in ascending)
+    return tuple(bound for bound, _ in ascending), tuple(names[:count] for count in range(len(names) + 1))
 
 
 class Reigns(NamedTuple):
