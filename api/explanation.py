@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from rating.model import Step, exact_text
-from rating.rate import Price, compile_price
+from rating.rate import DynamicPrice, Price, compile_price
 from schemas.catalog import CatalogVersion
 from schemas.errors import InvalidInput
 from schemas.ledger import BELOW_ZERO, HOLD_NOT_OPEN, LATE
@@ -91,7 +91,7 @@ def explain_charge(charge: Mapping[str, Any], versions: Versions) -> dict[str, A
         return {**shown, "remark": "the price is not of this catalogue: it is the customer's own"}
     document, price = found
     shown["price"] = document
-    steps = _walk(price, quantity, before, charge["amount"])
+    steps = _walk(price, quantity, tuple(charge["counters_before"]), charge["amount"])
     if price.counters:
         shown["quantity_before"], shown["quantity_after"] = format_nanos(before), format_nanos(before + quantity)
     if steps is None:
@@ -109,15 +109,20 @@ def explain_charge(charge: Mapping[str, Any], versions: Versions) -> dict[str, A
     return shown
 
 
-def _walk(price: Price, quantity: int, before: int, amount: int) -> Sequence[Step] | None:
-    """The steps of a charge; None where no reading of the quantities comes to its amount."""
+def _walk(price: Price, quantity: int, before: tuple[int, ...], amount: int) -> Sequence[Step] | None:
+    """The steps of a charge; None where no reading of what the ledger keeps comes to its amount."""
+    if isinstance(price, DynamicPrice):
+        brought = price.amount_behind(amount)
+        return price.walk(None, brought) if brought is not None else None
     readings: tuple[tuple[int, ...] | None, ...] = (None,)
     if price.counters:
-        readings = ((before,),) if before else (None, (0,))
+        readings = (before,) if any(before) else (None, (0,) * len(price.counters))
     for reading in readings:
+        if reading is not None and len(reading) != len(price.counters):
+            continue  # the price had another model when it charged
         try:
             steps = price.walk(reading, quantity)
-        except (InvalidInput, ValueError):  # a price with more counters than the ledger keeps of a charge
+        except InvalidInput:
             continue
         if abs(sum((step.amount for step in steps), Fraction(0)) - amount) <= 1:  # two roundings of half a nano
             return steps

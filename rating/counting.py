@@ -34,7 +34,7 @@ from rating.rate import DynamicPrice, PerEventPrice, PeriodPrice
 from rating.wallet import check_room
 from schemas.account import Account, PlanSpan, counter_key
 from schemas.event import Event
-from schemas.money import NANOS, pack_int, round_half_even, unpack_int
+from schemas.money import NANOS, pack_int, pack_ints, round_half_even, unpack_int
 from schemas.period import month_start, period_of
 
 if TYPE_CHECKING:
@@ -108,8 +108,10 @@ def charge_of(
         return (quantity, 0) if quantity else None
     for name, value in zip(names, after, strict=True):
         _count(chunk, account, counted, name + key, pack_int(value))
-    if before and before[0]:
-        chunk.entries.charge_before[len(chunk.entries.charge_rate)] = pack_int(before[0])
+    if before and any(before):
+        held = chunk.entries.charge_before[len(chunk.entries.charge_rate)] = pack_ints(before)
+        if isinstance(held, str):
+            chunk.weight += len(held)
     return quantity, amount
 
 

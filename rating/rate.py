@@ -211,6 +211,15 @@ class DynamicPrice:
             return self._period.walk(before, rounded(quantity))
         return self.arithmetic.walk(None, quantity) if quantity >= 0 else self.arithmetic.walk(-quantity, 0)
 
+    def amount_behind(self, charge: int) -> Exact | None:
+        """The amount that an event brought which was charged so many nanos, to a nano where that explains it; None
+        where the bounds of a period, or a price of nothing, hide it."""
+        if self._period is not None or not self._rate:
+            return None
+        exact = charge / self._rate
+        near = rounded(exact)
+        return near if rounded(near * self._rate) == charge else exact
+
     def closed(self, quantities: Iterable[Exact]) -> Closing:
         """The closing total of a period with events of these amounts, and its steps."""
         return self.arithmetic.closed(quantities)

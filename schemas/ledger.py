@@ -25,7 +25,7 @@ import msgspec
 from schemas.documents import decode_body, document_key
 from schemas.errors import InvariantBroken
 from schemas.limits import LEDGER_RECORD_MAX_BYTES
-from schemas.money import unpack_int
+from schemas.money import unpack_int, unpack_ints
 from schemas.outcome import OUTCOME_NAMES
 
 LEDGER_FORMAT: Final = 1
@@ -142,7 +142,8 @@ class Entries(msgspec.Struct, array_like=True):
     upstream_cost: dict[int, str] = {}
     """By entry index: decimal text in the major unit, as the producer sent it."""
     charge_before: dict[int, int | str] = {}
-    """By charge index: the quantity so far its price counted from, for prices that depend on it."""
+    """By charge index: what the price's counters held before it, the quantity so far first, by `pack_ints`; for prices
+    that depend on them, where they did not all hold 0."""
     posting_cause: dict[int, str] = {}
     """By posting index: what it is about (a credit, payment or refund id), where that is not the entry's event."""
     burnt: dict[int, list[tuple[str, int]]] = {}
@@ -278,7 +279,8 @@ def rows(record: LedgerRecord) -> Iterator[dict[str, Any]]:
                     "currency": rate.currency,
                     "dimensions": dict(rate.dimensions),
                     "quantity": unpack_int(entries.charge_quantity[at]),
-                    "quantity_before": unpack_int(entries.charge_before.get(at, 0)),
+                    "quantity_before": (before := unpack_ints(entries.charge_before.get(at, 0)))[0],
+                    "counters_before": list(before),
                     "amount": entries.charge_amount[at],
                 }
                 for at in charges

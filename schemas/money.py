@@ -8,6 +8,7 @@ currency's minor unit, half up away from zero (`to_minor_units`), both by contra
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -85,6 +86,16 @@ def pack_int(value: int) -> int | str:
 def unpack_int(value: int | str) -> int:
     """The inverse of `pack_int`."""
     return value if isinstance(value, int) else int(value)
+
+
+def pack_ints(values: Sequence[int]) -> int | str:
+    """Whole numbers that belong together, at least one: as `pack_int`, several as text with `;` between them."""
+    return pack_int(values[0]) if len(values) == 1 else ";".join(map(str, values))
+
+
+def unpack_ints(value: int | str) -> tuple[int, ...]:
+    """The inverse of `pack_ints`."""
+    return (value,) if isinstance(value, int) else tuple(map(int, value.split(";")))
 
 
 def decimal_text(value: object) -> str:

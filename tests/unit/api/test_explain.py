@@ -20,7 +20,17 @@ meters:
      dimensions: [model]}
   - {id: tiers, event_type: usage.reported, aggregation: sum}
   - {id: seats, event_type: usage.reported, aggregation: sum}
+  - {id: paid, event_type: money.moved, quantity: data.amount}
+  - {id: tools, event_type: tool.called, aggregation: count}
 prices:
+  - id: fee
+    meter: paid
+    model: percentage
+    rate_percent: 10
+    fixed_per_event: "1"
+    free_events: 1
+    max_per_event: "3"
+  - {id: tool, meter: tools, model: dynamic, amount_field: data.cost, multiplier: "1.5"}
   - {id: input, meter: input_tokens, model: per_unit, unit_amount: "0.0000000015", discount_percent: 10}
   - id: tier
     meter: tiers
@@ -126,6 +136,32 @@ async def test_a_charge_walks_through_the_tiers_from_the_quantity_before_it(told
     assert steps == {"tier 1": ("2", "1"), "tier 2": ("2", "0.5"), "tier 2 flat": ("0", "5")}
     assert charge["amount"] == charge["exact_amount"] == "6.5"
     assert sum(Decimal(step["amount"]) for step in charge["steps"]) == Decimal("6.5")
+
+
+async def test_a_percentage_is_walked_with_all_that_its_period_counted(told: Told) -> None:
+    """Events so far and the total so far stand in the ledger beside the money so far."""
+    told.partition.usage(
+        *(event(number, "money.moved", {"amount": amount}) for number, amount in enumerate((5, 0, 40)))
+    )
+    told.show(0)
+    assert [step["name"] for step in (await told.explain("charge", "0-0-0"))["charges"][0]["steps"]] == ["free"]
+    told.show(2)
+    (charge,) = (await told.explain("charge", "0-2-0"))["charges"]
+    assert {step["name"]: step["amount"] for step in charge["steps"]} == {
+        "rate": "4",
+        "fixed": "1",
+        "maximum per event": "-2",
+    }
+    assert (charge["quantity_before"], charge["amount"], charge["exact_amount"]) == ("5", "3", "3")
+
+
+async def test_an_amount_that_came_with_its_event_is_told(told: Told) -> None:
+    """Taken back from what it cost: the ledger's quantity is the meter's."""
+    told.partition.usage(event(1, "tool.called", {"cost": "0.5"}))
+    told.show(0)
+    (charge,) = (await told.explain("charge", "0-0-0"))["charges"]
+    assert charge["quantity"] == "1"
+    assert charge["steps"] == [{"name": "amount", "quantity": "0.5", "unit_amount": "1.5", "amount": "0.75"}]
 
 
 async def test_the_first_charge_of_a_period_is_walked_from_nothing(told: Told) -> None:

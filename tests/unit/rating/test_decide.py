@@ -110,6 +110,7 @@ def test_a_charge_names_what_it_was_made_of() -> None:
             "dimensions": {"model": "m"},
             "quantity": 3 * NANOS,
             "quantity_before": 0,
+            "counters_before": [0],
             "amount": 3_000_000,
         },
         {
@@ -122,6 +123,7 @@ def test_a_charge_names_what_it_was_made_of() -> None:
             "dimensions": {},
             "quantity": NANOS,
             "quantity_before": 0,
+            "counters_before": [0],
             "amount": 2,
         },
     ]

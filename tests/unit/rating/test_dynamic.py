@@ -141,3 +141,16 @@ def test_a_walk_says_which_amount_was_multiplied() -> None:
     assert [(step.name, step.quantity, step.amount) for step in steps] == [("amount", nano("2"), 3 * NANOS)]
     steps = dynamic(maximum_amount="3").walk((nano("2"),), nano("2"))
     assert [(step.name, step.amount) for step in steps] == [("amount", 2 * NANOS), ("maximum", -NANOS)]
+
+
+def test_a_charge_tells_the_amount_behind_it() -> None:
+    """The amount itself is not booked; what was charged leads back to it."""
+    priced = dynamic(multiplier="1.2", discount_percent=50)
+    for amount in (0, 1, 7, 12_340_000_000):
+        charge, _ = priced.advance(None, amount)
+        behind = priced.amount_behind(charge)
+        assert behind is not None
+        assert priced.advance(None, behind)[0] == charge
+    assert priced.amount_behind(7_404_000_000) == 12_340_000_000
+    assert dynamic(multiplier=0).amount_behind(0) is None
+    assert dynamic(maximum_amount="1").amount_behind(1) is None
