@@ -1,0 +1,331 @@
+"""What an invoice of a customer's billing period is made of: the account, its documents and sums of charges in, a
+draft command out. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from invoicing.build import Fee, Late, Material, Shortfall, UsageSum, build, without_tiers
+from invoicing.usage_rows import Ask, PriceSum
+from rating.billing import billed_to, revision
+from rating.book import CompiledCatalogue
+from rating.commitment import Commitment
+from rating.effects.subscriptions import bill_to
+from rating.subscription_document import from_document, item_document
+from rating.subscriptions import LIVE, Item, Subscription, fee, share
+from schemas.account import POSTPAID, Account
+from schemas.catalog_shapes import Plan
+from schemas.documents import encode_body
+from schemas.errors import InvariantBroken
+from schemas.invoice import Identity, Tier, period_document, tax_ratio
+from schemas.money import format_nanos, round_half_even
+from schemas.period import Period, format_time, period_of
+
+BODY_MAX_BYTES = 120_000
+"""An invoice's document: with its billing document it fits an entry of the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A customer as it stands when its period is closed."""
+
+    tenant: str
+    account: Account
+    billing: Mapping[str, Any]
+    customer: Mapping[str, Any] = field(default_factory=dict)
+    subscriptions: Sequence[Subscription] = ()
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    """Numbers of invoices by id, where they are at hand."""
+    partition: int = 0
+
+
+def standing_of(
+    tenant: str,
+    account: Account,
+    billing: Mapping[str, Any] | None,
+    customer: Mapping[str, Any] | None,
+    subscriptions: Iterable[Mapping[str, Any]],
+    partition: int,
+) -> Standing:
+    """From documents as they are read."""
+    return Standing(
+        tenant,
+        account,
+        billing or {"version": 0, "invoices": []},
+        customer or {},
+        tuple(from_document(one) for one in subscriptions),
+        partition=partition,
+    )
+
+
+def subscription_ids(account: Account) -> list[str]:
+    """The subscriptions that any of the account's plans came from."""
+    return list(dict.fromkeys(span.subscription_id for span in account.spans if span.subscription_id))
+
+
+def usage_ask(standing: Standing, period: Period, to_seq: int) -> Ask:
+    """The period's own charges."""
+    return Ask(standing.account.customer, period, 0, to_seq)
+
+
+def late_asks(standing: Standing, period: Period, to_seq: int) -> list[Ask]:
+    """Charges of earlier periods that came after those were billed."""
+    reached = billed_to(standing.billing)
+    return [
+        Ask(standing.account.customer, earlier, billed, to_seq)
+        for earlier, billed in sorted(
+            {(of, seq) for (of, _), (seq, _) in reached.items()}, key=lambda one: one[0].start
+        )
+        if earlier.end <= period.start and billed < to_seq
+    ]
+
+
+def draft_data(
+    standing: Standing,
+    catalogue: CompiledCatalogue | None,
+    period: Period,
+    used: Sequence[PriceSum],
+    late: Sequence[PriceSum],
+    to_seq: int,
+    now: int,
+) -> dict[str, Any] | None:
+    """The data of the command that drafts the period's invoice; None where there is nothing to bill, or its invoice
+    is final already."""
+    account = standing.account
+    currency = currency_of(standing, catalogue, used)
+    if not currency:
+        return None
+    kind = "period"
+    if _is_final(standing, period, currency):
+        return None
+    identity = Identity(
+        standing.tenant,
+        account.customer,
+        currency,
+        period,
+        "period",
+        "",
+        revision(standing.billing, period, currency, kind),
+    )
+    plan_id = _plan_of(account, period)
+    plan = catalogue.plan(plan_id) if catalogue is not None and plan_id else None
+    span = account.span_at(period.end - 1)
+    fees, takes, discount = _recurring(standing, catalogue, period)
+    sums = [one for one in used if one.currency == currency]
+    draft = build(
+        Material(
+            identity,
+            "postpaid" if account.terms.collection == POSTPAID else "prepaid",
+            [_usage(one, catalogue, account) for one in sums if one.amount or one.price_id],
+            fees,
+            _shortfalls(catalogue, account, plan, period, sums) if catalogue is not None else [],
+            _late(standing, late, catalogue, currency),
+            discount.discount if discount is not None else None,
+            tax_ratio(standing.customer.get("tax_rate")),
+            plan_id,
+            span.subscription_id if span is not None else "",
+            bill_to(standing.customer),
+        )
+    )
+    if draft is None:
+        return None
+    body = draft.document(now)
+    if len(encode_body(body)) > BODY_MAX_BYTES:
+        body = without_tiers(draft).document(now)
+    adjusts = [
+        {**period_document(earlier), "from": billed, "to": to_seq}
+        for (earlier, of), (billed, _) in billed_to(standing.billing).items()
+        if of == currency
+        and earlier.end <= period.start
+        and billed < to_seq
+        and any(one.period == earlier for one in late)
+    ]
+    return {
+        "expects": standing.billing["version"],
+        "invoice": body,
+        "position": {"partition": standing.partition, "seq": to_seq},
+        "adjusts": adjusts,
+        "takes": takes,
+    }
+
+
+def currency_of(standing: Standing, catalogue: CompiledCatalogue | None, used: Sequence[PriceSum]) -> str:
+    """The customer's one currency."""
+    own = standing.account.currency or str(standing.customer.get("currency") or "")
+    if own:
+        return own
+    if used:
+        return used[0].currency
+    return catalogue.currency if catalogue is not None else ""
+
+
+def _is_final(standing: Standing, period: Period, currency: str) -> bool:
+    return any(of == period and in_ == currency for of, in_ in billed_to(standing.billing))
+
+
+def _plan_of(account: Account, period: Period) -> str:
+    return account.plan_at(period.end - 1) or account.plan_at(period.start)
+
+
+def _usage(one: PriceSum, catalogue: CompiledCatalogue | None, account: Account) -> UsageSum:
+    return UsageSum(
+        one.price_id,
+        one.meter,
+        _description(one, catalogue),
+        one.quantity,
+        one.amount,
+        one.covered,
+        one.unit_amount or None,
+        _tiers(one, catalogue, account),
+    )
+
+
+def _description(one: PriceSum, catalogue: CompiledCatalogue | None) -> str:
+    if catalogue is not None:
+        for price in catalogue.catalog.prices:
+            if price.id == one.price_id and price.name:
+                return str(price.name)
+        meter = catalogue.meter(one.meter)
+        if meter is not None and meter.name:
+            return f"{meter.name} ({one.price_id})" if one.price_id else str(meter.name)
+    return " ".join(part for part in (one.meter or "Usage", f"({one.price_id})" if one.price_id else "") if part)
+
+
+def _tiers(one: PriceSum, catalogue: CompiledCatalogue | None, account: Account) -> tuple[Tier, ...]:
+    """The walk through the steps of a price that depends on the period, where it comes to what was charged."""
+    price = catalogue.price_by_id(one.price_id, account.terms.own) if catalogue is not None else None
+    if price is None or not price.cumulative or one.catalog_version != (catalogue.version if catalogue else 0):
+        return ()
+    steps = price.walk(None, one.quantity)
+    amounts = [round_half_even(Fraction(step.amount).numerator, Fraction(step.amount).denominator) for step in steps]
+    if len(steps) < 2 or abs(sum(amounts) - one.amount) > len(steps):
+        return ()
+    return tuple(
+        Tier(
+            step.name,
+            round_half_even(Fraction(step.quantity).numerator, Fraction(step.quantity).denominator),
+            _unit(step.unit_amount),
+            amount,
+        )
+        for step, amount in zip(steps, amounts, strict=True)
+    )
+
+
+def _unit(amount: Fraction | None) -> str | None:
+    return format_nanos(round_half_even(amount.numerator * 10**9, amount.denominator)) if amount is not None else None
+
+
+def _shortfalls(
+    catalogue: CompiledCatalogue, account: Account, plan: Plan | None, period: Period, sums: Sequence[PriceSum]
+) -> list[Shortfall]:
+    """Minimums and what prices ask for no usage; the plan's commitment."""
+    charged: dict[str, int] = {}
+    for one in sums:
+        charged[one.price_id] = charged.get(one.price_id, 0) + one.amount
+    missing = []
+    named = {price_id for of in catalogue.catalog.plans for price_id in of.prices}
+    standing: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = {}
+    for price in catalogue.catalog.prices:
+        mine = price.id in plan.prices if plan is not None and price.id in named else price.id not in named
+        effective = price.effective_from or 0
+        if not mine or effective >= period.end:
+            continue
+        key = price.meter, tuple(sorted(price.match.items()))
+        if key not in standing or (standing[key].effective_from or 0) <= effective:
+            standing[key] = price
+    asked = {price.id: price for price in standing.values()}
+    asked |= {price.id: price for price in catalogue.catalog.prices if price.id in charged}
+    for price_id in sorted(asked):
+        compiled = catalogue.price_by_id(price_id, account.terms.own)
+        if compiled is None:
+            continue
+        due = compiled.due_at_close(charged.get(price_id))
+        if due > 0:
+            price = asked[price_id]
+            missing.append(Shortfall(f"Minimum of {price.name or price_id}", due, price_id, price.meter))
+    return missing + _commitment(plan, sum(charged.values()))
+
+
+def _commitment(plan: Plan | None, usage: int) -> list[Shortfall]:
+    if plan is None or plan.commitment is None:
+        return []
+    settled = Commitment.of(plan.commitment).settle(usage)
+    return [
+        Shortfall(text, round_half_even(amount.numerator, amount.denominator))
+        for text, amount in (
+            (f"True-up to the commitment of {plan.name or plan.id}", settled.true_up),
+            (f"Overage beyond the commitment of {plan.name or plan.id}", settled.surcharge),
+        )
+        if amount
+    ]
+
+
+def _recurring(
+    standing: Standing, catalogue: CompiledCatalogue | None, period: Period
+) -> tuple[list[Fee], dict[str, Any] | None, Subscription | None]:
+    """What changes gave back or added, and the fee of the period that follows; of the one subscription that has any."""
+    account = standing.account
+    for subscription in standing.subscriptions:
+        items = [item for item in subscription.items if item.period.start < period.end or subscription.ended_at]
+        advance = _advance(account, subscription, catalogue, period)
+        if not items and advance is None:
+            continue
+        fees = [Fee(item.description, item.amount, item.period) for item in items]
+        billed = subscription.billed_to
+        if advance is not None:
+            fees.append(advance)
+            billed = advance.period.end
+        return fees, _takes(subscription, items, billed), subscription
+    live = [one for one in standing.subscriptions if one.status in LIVE]
+    return [], None, live[0] if live else None
+
+
+def _takes(subscription: Subscription, items: Iterable[Item], billed: int) -> dict[str, Any]:
+    return {
+        "subscription_id": subscription.id,
+        "items": [item_document(item) for item in items],
+        "billed_from": format_time(subscription.billed_to),
+        "billed_to": format_time(billed),
+    }
+
+
+def _advance(
+    account: Account, subscription: Subscription, catalogue: CompiledCatalogue | None, period: Period
+) -> Fee | None:
+    """The fee for the period after this one, if the subscription goes on and has not billed it yet."""
+    span = account.span_at(period.end)
+    if span is None or span.subscription_id != subscription.id or not span.plan or subscription.status not in LIVE:
+        return None
+    if subscription.billed_to > period.end or subscription.trial_end > period.end:
+        return None
+    following = period_of(span.anchor, span.months, period.end)
+    plan = catalogue.plan(span.plan) if catalogue is not None else None
+    amount = fee(plan) if plan is not None else subscription.amount
+    due = share(amount, following, max(period.end, following.start))
+    if not due:
+        return None
+    name = plan.name if plan is not None and plan.name else span.plan
+    return Fee(f"{name}, {'year' if span.months == 12 else 'month'}", due, Period(period.end, following.end))
+
+
+def _late(
+    standing: Standing, late: Sequence[PriceSum], catalogue: CompiledCatalogue | None, currency: str
+) -> list[Late]:
+    invoices = {of: name for (of, in_), (_, name) in billed_to(standing.billing).items() if in_ == currency}
+    found = []
+    for one in late:
+        if one.currency != currency or not (one.amount or one.quantity) or one.period not in invoices:
+            continue
+        name = invoices[one.period]
+        found.append(Late(one.period, standing.numbers.get(name, name), _usage(one, None, standing.account)))
+    return found
+
+
+def check_bound(data: Mapping[str, Any]) -> None:
+    """InvariantBroken for a document that the ledger would not take: the bounds of `build` keep it below."""
+    if len(encode_body(dict(data["invoice"]))) > BODY_MAX_BYTES:
+        raise InvariantBroken(f"invoice {data['invoice']['id']} is larger than {BODY_MAX_BYTES} bytes")
