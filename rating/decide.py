@@ -37,9 +37,6 @@ CHARGEABLE = frozenset({"session.tokens_used", "device.released", "usage.reporte
 UNCHARGED = frozenset({"session.ended"})
 """Built-in types that need no meter."""
 
-UNSUPPORTED = frozenset({"usage.corrected"})
-"""Built-in types that this version does not yet decide: kept as dead letters, to be retried."""
-
 
 def identities_named(event: Event) -> list[bytes]:
     """All that must be looked up before an event can be decided."""
@@ -223,10 +220,6 @@ def _unmeasured(chunk: Chunk, index: int, event: Event) -> None:
     catalogue = chunk.tariffs[event.tenant].catalogue
     if event.type in CHARGEABLE:
         raise InvalidInput("no_meter", f"no meter of the catalogue measures {event.type} events", "/type")
-    if event.type in UNSUPPORTED:
-        raise InvalidInput("unsupported", f"{event.type} events are not decided by this version", "/type")
-    if event.type == "device.allocated":
-        return
     if event.type not in UNCHARGED and (catalogue is None or not catalogue.knows_type(event.type)):
         raise InvalidInput("unknown_type", f"no meter names the type {event.type!r}, nor is it built in", "/type")
     chunk.ignore(index, "no_meter")

@@ -11,11 +11,11 @@ Time is the event's own, or when Kafka received it: there is no clock here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rating.book import CompiledCatalogue
-from rating.charging import rate_amount, rate_into, settle
+from rating.charging import Booked, rate_amount, rate_booked, rate_into, settle
 from rating.chunk import Chunk
 from rating.counting import Counted, Piece
 from rating.decision import Command, Outgoing
@@ -63,7 +63,11 @@ class Turn:
     @property
     def catalogue(self) -> CompiledCatalogue | None:
         """The tenant's catalogue at the event's time; None before its first version."""
-        return self._chunk.book.catalogue(self.event.tenant, self._chunk.position, self.event.occurred_at)
+        return self.catalogue_at(self.event.occurred_at)
+
+    def catalogue_at(self, instant: int) -> CompiledCatalogue | None:
+        """The tenant's catalogue for events of a time, microseconds; None where there was none."""
+        return self._chunk.book.catalogue(self.event.tenant, self._chunk.position, instant)
 
     def document(self, kind: str, document_id: str) -> dict[str, Any] | None:
         """A fresh copy of a document that the event names. InvalidInput `conflict` for another customer's."""
@@ -135,6 +139,28 @@ class Turn:
             settle(
                 chunk, self._index, account, currency, total, counted, received_at=self.received_at, event=self.event
             )
+        return total
+
+    def charge_booked(self, charges: Sequence[Booked], counted: Counted) -> int:
+        """Books charges whose amounts are known, with what the account has to count; their sum in nanos."""
+        if not charges:
+            return 0
+        currencies = {charge.rate.currency for charge in charges}
+        if len(currencies) > 1:
+            raise InvalidInput("currency_mismatch", f"the charges are in {', '.join(sorted(currencies))}")
+        for charge in charges:
+            rate_booked(self._chunk, charge)
+        total = sum(charge.amount for charge in charges)
+        settle(
+            self._chunk,
+            self._index,
+            self.account,
+            currencies.pop(),
+            total,
+            counted,
+            received_at=self.received_at,
+            event=self.event,
+        )
         return total
 
     def charge_amount(self, amount: int, meter: str, currency: str) -> None:

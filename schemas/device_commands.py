@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from schemas.account_shape import Named, account_type
+from schemas.errors import InvalidInput
 from schemas.period import Timestamp
-from schemas.shape import Id
-from schemas.usage_types import BuiltIn
+from schemas.shape import Id, read, read_time
+from schemas.usage_types import BuiltIn, Filled
 
 ALLOCATION_EXPIRE: Final = "tollgate.allocation.expire"
 """The allocation's `expires_at` has gone by, and no release has come."""
@@ -22,7 +23,7 @@ class _Expire(Named, frozen=True, kw_only=True, gc=False):
     allocation_id: Id
 
 
-class Charged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Charged(msgspec.Struct, frozen=True, kw_only=True):
     """A charge as it was booked."""
 
     meter: Id
@@ -37,7 +38,7 @@ class Charged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Nanos."""
 
 
-class Correct(Named, frozen=True, kw_only=True, gc=False):
+class Correct(Named, frozen=True, kw_only=True):
     """See USAGE_CORRECT."""
 
     correction: Id
@@ -46,12 +47,24 @@ class Correct(Named, frozen=True, kw_only=True, gc=False):
     """Of the event; empty: it is not known here."""
     occurred_at: Timestamp | None = None
     charges: tuple[Charged, ...] = ()
-    replace: dict[str, Any] | None = None
-    """The event's data as it should have been; absent: it should not have been."""
+    user_id: Id | None = None
+    session_id: Id | None = None
+    device_id: Id | None = None
+    allocation_id: Id | None = None
+
+
+def _correct(data: dict[str, Any]) -> Filled:
+    sent = read(data, Correct, "/data")
+    computed: dict[str, Any] = {"event_type": sent.event_type, "charges": list(data.get("charges", ()))}
+    if sent.occurred_at is not None:
+        computed["occurred_at"] = read_time(sent.occurred_at, data, "occurred_at")
+    elif sent.event_type:
+        raise InvalidInput("missing_field", "data.occurred_at is missing", "/data/occurred_at")
+    return Filled(data, computed)
 
 
 DEVICE_COMMANDS: Final[dict[str, BuiltIn]] = {
     ALLOCATION_EXPIRE: account_type(_Expire),
-    USAGE_CORRECT: account_type(Correct),
+    USAGE_CORRECT: BuiltIn(Correct, _correct),
 }
 """By type."""

@@ -13,6 +13,7 @@ from typing import Final
 from rating.effects import (
     clocks,
     collecting,
+    corrections,
     customers,
     devices,
     intents,
@@ -31,6 +32,7 @@ from schemas.event import Event
 _FLOWS: Final = (
     clocks,
     collecting,
+    corrections,
     credits_flow,
     customers,
     devices,

@@ -350,8 +350,11 @@ _BREAKERS = (
     _breaker("inconsistent", lambda event: _released(event, duration_seconds=5)),
     _breaker("unknown_version", lambda event: event | {"dataschema": "https://x/session.tokens_used/9"}),
     _breaker(
-        "unsupported",
-        lambda event: event | {"type": "usage.corrected", "data": {"source": "a", "id": "b", "reason": "c"}},
+        "unknown_allocation",
+        lambda event: (
+            event
+            | {"type": "device.heartbeat", "data": {"allocation_id": event["id"], "until": "2020-01-01T00:00:00Z"}}
+        ),
     ),
     _breaker(
         "currency_mismatch",
