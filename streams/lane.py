@@ -29,6 +29,7 @@ from schemas.topics import USAGE_EVENTS
 from streams import ledger
 from streams.accounts.endings import endings_of
 from streams.accounts.port import Accounts, HoldEnd, Position, PositionMoved
+from streams.announcing import announcements
 from streams.deciding import (
     Decided,
     Place,
@@ -376,7 +377,9 @@ class Lane:
                 await asyncio.sleep(0)
         written = time.monotonic()
         offsets = await self._writer.commit(
-            [chunk.encoded for chunk in decided], [message for chunk in decided for message in chunk.messages]
+            [chunk.encoded for chunk in decided],
+            [message for chunk in decided for message in chunk.messages],
+            announcements([chunk.record for chunk in decided]),
         )
         self._tell_of_strays(sum(chunk.strays for chunk in decided))
         applied = time.monotonic()

@@ -9,7 +9,7 @@ in place.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,13 +19,16 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from schemas.errors import Doubt, Unavailable
 from schemas.kafka import connection
-from schemas.topics import USAGE_RATED
+from schemas.topics import BILLING_EVENTS, USAGE_RATED
 
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 """The broker ends a stopped worker's open transaction after this, so that it holds up no reader of other topics."""
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 STOP_TIMEOUT_SECONDS: Final = 5.0
+
+BATCH_MAX_BYTES: Final = 900_000
+"""Uncompressed: within the largest batch that any topic takes."""
 
 
 class Fenced(Doubt):
@@ -58,6 +61,7 @@ class PartitionWriter:
             compression_type="zstd",
             max_request_size=6 * 1024 * 1024,
             linger_ms=0,
+            max_batch_size=BATCH_MAX_BYTES,
         )
 
     async def start(self) -> None:
@@ -68,18 +72,24 @@ class PartitionWriter:
             await self.stop()
             raise Unavailable(f"kafka: no transactional producer for partition {self.partition}: {error!r}") from error
 
-    async def commit(self, records: Sequence[bytes], messages: Sequence[Message] = ()) -> list[int]:
-        """Writes all or nothing; the ledger offsets of `records`. Raises Fenced or Doubt."""
+    async def commit(
+        self,
+        records: Sequence[bytes],
+        messages: Sequence[Message] = (),
+        announcements: Iterable[tuple[bytes, bytes]] = (),
+    ) -> list[int]:
+        """Writes all or nothing; the ledger offsets of `records`. Raises Fenced or Doubt.
+
+        `announcements`, key and value of records for this partition of `billing.events`, go by the batch: there are
+        many, and one by one they would cost five times as much."""
         producer = self._producer
         # Ours first, other partitions last: what a stopped worker holds open there delays others the shortest.
         sending = [Message(USAGE_RATED, self.partition, None, value) for value in records]
         sent: list[asyncio.Future[Any]] = []
         try:
             await producer.begin_transaction()
-            for message in (*sending, *messages):
-                future = await producer.send(
-                    message.topic, message.value, message.key, partition=message.partition, headers=message.headers
-                )
+            for item in (*sending, *self._batches(announcements), *messages):
+                future = await self._send(item)
                 sent.append(future)
             offsets = [metadata.offset for metadata in await asyncio.gather(*sent)][: len(records)]
             await producer.commit_transaction()
@@ -93,6 +103,31 @@ class PartitionWriter:
             # What failed beside the first is the same failure: heard, so that nobody reports it as forgotten.
             asyncio.gather(*sent, return_exceptions=True)
         return offsets
+
+    async def _send(self, item: Message | Any) -> asyncio.Future[Any]:
+        """A message, or a batch of announcements."""
+        sent: asyncio.Future[Any]
+        if isinstance(item, Message):
+            sent = await self._producer.send(
+                item.topic, item.value, item.key, partition=item.partition, headers=item.headers
+            )
+        else:
+            sent = await self._producer.send_batch(item, BILLING_EVENTS, partition=self.partition)
+        return sent
+
+    def _batches(self, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[Any]:
+        """The records in as few batches as they fit in, each ready to be sent."""
+        batch = None
+        for key, value in pairs:
+            if batch is None or batch.append(timestamp=None, key=key, value=value) is None:
+                if batch is not None:
+                    batch.close()
+                    yield batch
+                batch = self._producer.create_batch()
+                batch.append(timestamp=None, key=key, value=value)
+        if batch is not None:
+            batch.close()
+            yield batch
 
     async def stop(self) -> None:
         """Gives the connection back; an open transaction is left to the broker's time-out or the next writer."""
