@@ -1,0 +1,351 @@
+"""The two clients: the same calls, waited for or awaited. See the package for their use and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Final, Literal, TypeVar
+
+import httpx
+
+from api.client import calls
+from api.client.calls import SOURCE, Call, new_key
+from api.client.errors import ApiError, Away, NotFound, error_of
+from api.client.values import Balance, Check, Invoice, Operation, Plan, Quota, Subscription, Usage
+
+Answer = TypeVar("Answer")
+Number = int | str | Decimal
+When = Literal["now", "period_end"]
+
+TIMEOUT_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 15.0
+"""How long a call is repeated that was not answered, or answered that it may come again."""
+PAUSE_SECONDS: Final = 0.2
+PAUSE_MAX_SECONDS: Final = 2.0
+_OK: Final = 300
+_COMES_AGAIN: Final = frozenset({429, 502, 503, 504})
+
+
+class _Shared:
+    """Options of both clients, and how long to wait before a call is repeated."""
+
+    def __init__(self, token: str, patience_seconds: float) -> None:
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._patience = patience_seconds
+
+    def _request(self, call: Call[Any]) -> dict[str, Any]:
+        return {
+            "method": call.method,
+            "url": call.path,
+            "params": call.query or None,
+            "json": call.body,
+            "headers": {**self._headers, **(call.headers or {})},
+        }
+
+    def _pause(self, error: ApiError, attempt: int, since: float) -> float:
+        """Seconds until the next try; raises the error where there is none."""
+        pause: float = min(PAUSE_SECONDS * 2**attempt, PAUSE_MAX_SECONDS)
+        pause = max(pause, min(error.retry_after_seconds or 0, PAUSE_MAX_SECONDS))
+        # A quota's 429 names its denial: it is an answer, and waiting here would not change it.
+        again = error.status == 0 or (error.status in _COMES_AGAIN and error.denial_id is None)
+        if not again or time.monotonic() - since + pause > self._patience:
+            raise error
+        return pause
+
+
+def _answer(call: Call[Answer], response: httpx.Response) -> Answer:
+    is_json = "json" in response.headers.get("content-type", "")
+    body = response.json() if is_json and response.content else None
+    if response.status_code >= _OK:
+        raise error_of(response.status_code, response.headers, body)
+    return call.read(response.status_code, response.headers, body)
+
+
+class Client(_Shared):
+    """Waits for its answers. Not for several threads at once."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(token, patience_seconds)
+        self._http = httpx.Client(base_url=url, timeout=timeout_seconds, transport=transport)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives connections back."""
+        self._http.close()
+
+    def _do(self, call: Call[Answer]) -> Answer:
+        since, attempt = time.monotonic(), 0
+        while True:
+            try:
+                return _answer(call, self._http.request(**self._request(call)))
+            except httpx.TransportError as error:
+                failed: ApiError = Away(0, "no_answer", f"no answer: {type(error).__name__}")
+            except ApiError as error:
+                failed = error
+            time.sleep(self._pause(failed, attempt, since))
+            attempt += 1
+
+    def plans(self) -> list[Plan]:
+        """All plans of the catalogue."""
+        return self._do(calls.plans())
+
+    def plan(self, plan_id: str) -> Plan:
+        """One plan. Errors: NotFound."""
+        return self._do(calls.plan(plan_id))
+
+    def subscription(self, customer: str) -> Subscription | None:
+        """A customer's subscription; None without one."""
+        try:
+            return self._do(calls.subscription(customer))
+        except NotFound:
+            return None
+
+    def has_active_subscription(self, customer: str) -> bool:
+        """Whether the customer is served by a subscription."""
+        found = self.subscription(customer)
+        return found is not None and found.is_active
+
+    def create_subscription(
+        self, customer: str, plan_id: str, *, key: str | None = None, **options: Any
+    ) -> Subscription:
+        """Subscribes a customer to a plan."""
+        return self._do(calls.create_subscription(customer, plan_id, options, key or new_key()))
+
+    def upgrade_subscription(
+        self, customer: str, plan_id: str, when: When = "now", *, key: str | None = None
+    ) -> Subscription:
+        """Changes the plan; what it costs now stands in the answer's `body`."""
+        return self._do(calls.change_subscription(customer, plan_id, {"when": when}, key or new_key()))
+
+    def cancel_subscription(self, customer: str, when: When = "period_end", *, key: str | None = None) -> Subscription:
+        """Ends the subscription."""
+        return self._do(calls.cancel_subscription(customer, when, key or new_key()))
+
+    def record_usage(
+        self,
+        customer: str,
+        meter: str,
+        quantity: Number = 1,
+        *,
+        event_id: str | None = None,
+        source: str = SOURCE,
+        **data: Any,
+    ) -> None:
+        """Reports usage. The same `event_id` counts once, however often it is sent: give one that its cause has."""
+        self._do(calls.record_usage(customer, meter, quantity, event_id or new_key(), source, data))
+
+    def usage_summary(self, customer: str, period: str | None = None, **span: str) -> list[Usage]:
+        """Usage and cost by meter: of a month (`2026-11`), or of `from_` and `to` (RFC 3339)."""
+        return list(self._all(lambda cursor: calls.usage(customer, _span(period, span), cursor)))
+
+    def check_quota(self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None) -> Check:
+        """Whether the customer may use so much more; changes nothing."""
+        return self._do(calls.check_quota(customer, meter, quantity, user))
+
+    def remaining_quota(self, customer: str, meter: str) -> Decimal | None:
+        """The least that any quota of the meter leaves; None: without limit."""
+        return _least(self._do(calls.quotas(customer)), meter)
+
+    def quotas(self, customer: str) -> list[Quota]:
+        """How all quotas of a customer stand."""
+        return self._do(calls.quotas(customer))
+
+    def balances(self, customer: str) -> list[Balance]:
+        """The customer's wallet."""
+        return self._do(calls.balances(customer))
+
+    def deposit(self, customer: str, amount: Decimal | str, currency: str, *, key: str) -> Operation:
+        """Puts money into the wallet, once for a key."""
+        return self._do(calls.deposit(customer, amount, currency, key))
+
+    def invoices(self, customer: str) -> list[Invoice]:
+        """All invoices of a customer."""
+        return list(self._all(lambda cursor: calls.invoices(customer, cursor)))
+
+    def invoice(self, invoice_id: str) -> Invoice:
+        """One invoice with its lines. Errors: NotFound."""
+        return self._do(calls.invoice(invoice_id))
+
+    def upcoming_invoice(self, customer: str) -> Invoice:
+        """What the period at hand comes to so far."""
+        return self._do(calls.upcoming_invoice(customer))
+
+    def generate_invoice(self, customer: str, period: str) -> Invoice:
+        """Closes a month (`2026-10`) of a customer; whoever asks how often, there is one invoice."""
+        return self._do(calls.generate_invoice(customer, period))
+
+    def _all(self, page_behind: Any) -> Iterator[Any]:
+        cursor: str | None = None
+        while True:
+            page = self._do(page_behind(cursor))
+            yield from page
+            if (cursor := page.following) is None:
+                return
+
+
+class AsyncClient(_Shared):
+    """As Client, awaited; for one event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(token, patience_seconds)
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_seconds, transport=transport)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Gives connections back."""
+        await self._http.aclose()
+
+    async def _do(self, call: Call[Answer]) -> Answer:
+        since, attempt = time.monotonic(), 0
+        while True:
+            try:
+                return _answer(call, await self._http.request(**self._request(call)))
+            except httpx.TransportError as error:
+                failed: ApiError = Away(0, "no_answer", f"no answer: {type(error).__name__}")
+            except ApiError as error:
+                failed = error
+            await asyncio.sleep(self._pause(failed, attempt, since))
+            attempt += 1
+
+    async def plans(self) -> list[Plan]:
+        """All plans of the catalogue."""
+        return await self._do(calls.plans())
+
+    async def plan(self, plan_id: str) -> Plan:
+        """One plan. Errors: NotFound."""
+        return await self._do(calls.plan(plan_id))
+
+    async def subscription(self, customer: str) -> Subscription | None:
+        """A customer's subscription; None without one."""
+        try:
+            return await self._do(calls.subscription(customer))
+        except NotFound:
+            return None
+
+    async def has_active_subscription(self, customer: str) -> bool:
+        """Whether the customer is served by a subscription."""
+        found = await self.subscription(customer)
+        return found is not None and found.is_active
+
+    async def create_subscription(
+        self, customer: str, plan_id: str, *, key: str | None = None, **options: Any
+    ) -> Subscription:
+        """Subscribes a customer to a plan."""
+        return await self._do(calls.create_subscription(customer, plan_id, options, key or new_key()))
+
+    async def upgrade_subscription(
+        self, customer: str, plan_id: str, when: When = "now", *, key: str | None = None
+    ) -> Subscription:
+        """Changes the plan; what it costs now stands in the answer's `body`."""
+        return await self._do(calls.change_subscription(customer, plan_id, {"when": when}, key or new_key()))
+
+    async def cancel_subscription(
+        self, customer: str, when: When = "period_end", *, key: str | None = None
+    ) -> Subscription:
+        """Ends the subscription."""
+        return await self._do(calls.cancel_subscription(customer, when, key or new_key()))
+
+    async def record_usage(
+        self,
+        customer: str,
+        meter: str,
+        quantity: Number = 1,
+        *,
+        event_id: str | None = None,
+        source: str = SOURCE,
+        **data: Any,
+    ) -> None:
+        """Reports usage. The same `event_id` counts once, however often it is sent: give one that its cause has."""
+        await self._do(calls.record_usage(customer, meter, quantity, event_id or new_key(), source, data))
+
+    async def usage_summary(self, customer: str, period: str | None = None, **span: str) -> list[Usage]:
+        """Usage and cost by meter: of a month (`2026-11`), or of `from_` and `to` (RFC 3339)."""
+        return [row async for row in self._all(lambda cursor: calls.usage(customer, _span(period, span), cursor))]
+
+    async def check_quota(self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None) -> Check:
+        """Whether the customer may use so much more; changes nothing."""
+        return await self._do(calls.check_quota(customer, meter, quantity, user))
+
+    async def remaining_quota(self, customer: str, meter: str) -> Decimal | None:
+        """The least that any quota of the meter leaves; None: without limit."""
+        return _least(await self._do(calls.quotas(customer)), meter)
+
+    async def quotas(self, customer: str) -> list[Quota]:
+        """How all quotas of a customer stand."""
+        return await self._do(calls.quotas(customer))
+
+    async def balances(self, customer: str) -> list[Balance]:
+        """The customer's wallet."""
+        return await self._do(calls.balances(customer))
+
+    async def deposit(self, customer: str, amount: Decimal | str, currency: str, *, key: str) -> Operation:
+        """Puts money into the wallet, once for a key."""
+        return await self._do(calls.deposit(customer, amount, currency, key))
+
+    async def invoices(self, customer: str) -> list[Invoice]:
+        """All invoices of a customer."""
+        return [row async for row in self._all(lambda cursor: calls.invoices(customer, cursor))]
+
+    async def invoice(self, invoice_id: str) -> Invoice:
+        """One invoice with its lines. Errors: NotFound."""
+        return await self._do(calls.invoice(invoice_id))
+
+    async def upcoming_invoice(self, customer: str) -> Invoice:
+        """What the period at hand comes to so far."""
+        return await self._do(calls.upcoming_invoice(customer))
+
+    async def generate_invoice(self, customer: str, period: str) -> Invoice:
+        """Closes a month (`2026-10`) of a customer; whoever asks how often, there is one invoice."""
+        return await self._do(calls.generate_invoice(customer, period))
+
+    async def _all(self, page_behind: Any) -> AsyncIterator[Any]:
+        cursor: str | None = None
+        while True:
+            page = await self._do(page_behind(cursor))
+            for row in page:
+                yield row
+            if (cursor := page.following) is None:
+                return
+
+
+def _span(period: str | None, span: Mapping[str, str]) -> dict[str, str]:
+    asked = {name.rstrip("_"): value for name, value in span.items()}
+    return {**asked, "period": period} if period else asked
+
+
+def _least(quotas: list[Quota], meter: str) -> Decimal | None:
+    left = [quota.remaining for quota in quotas if quota.meter == meter and quota.remaining is not None]
+    return min(left, default=None)
