@@ -69,6 +69,8 @@ class Chunk:
         self.looked_up = standing.looked_up
         self.documents = standing.documents
         self.holds = standing.holds
+        self.told_as: dict[int, str] = {}
+        """By entry: its event type in the ledger, where that is not its record's."""
         self.elsewhere = standing.elsewhere
         self.book = book
         self.position = position
@@ -252,6 +254,9 @@ class Chunk:
         entries.source = [event.source for event in judged]
         entries.event_id = [event.id for event in judged]
         entries.event_type = [event.type for event in judged]
+        for index, told in self.told_as.items():
+            if index < count:
+                entries.event_type[index] = told
         entries.occurred_at = [event.occurred_at for event in judged]
         entries.user_id = [event.user_id or "" for event in judged]
         entries.session_id = [event.session_id or "" for event in judged]

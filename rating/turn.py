@@ -20,8 +20,10 @@ from rating.chunk import Chunk
 from rating.counting import Counted, Piece
 from rating.decision import Command, Outgoing
 from rating.devices import parts, release_of
+from rating.holds import HOLD, HoldName
+from rating.metering import meter_tariff
 from rating.wallet import Burnt
-from schemas.account import Account
+from schemas.account import Account, account_key
 from schemas.documents import CUSTOMER, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput
 from schemas.event import Event
@@ -162,6 +164,26 @@ class Turn:
             event=self.event,
         )
         return total
+
+    def charge_meter(self, meter: str, quantity: int, dimensions: Mapping[str, str]) -> int:
+        """Charges a quantity of one meter, in nano-units, that no event measured; the nanos. InvalidInput `no_meter`."""
+        chunk, account = self._chunk, self.account
+        tariff = meter_tariff(self.catalogue, chunk, account, self.event, meter, quantity, dimensions)
+        counted: Counted = []
+        total = rate_into(chunk, self.event, account, tariff, counted)
+        settle(
+            chunk, self._index, account, tariff.currency, total, counted, received_at=self.received_at, event=self.event
+        )
+        return total
+
+    def hold_state(self, hold_id: str) -> str:
+        """How a hold of the customer stands, as far as is known; empty: it is not known."""
+        name = HoldName(account_key(self.event.tenant, self.event.customer), HOLD, hold_id)
+        return self._chunk.holds.get(name, ("",))[0]
+
+    def tell_as(self, event_type: str) -> None:
+        """The event type that the ledger has of this entry, in place of its command's."""
+        self._chunk.told_as[self._index] = event_type
 
     def charge_amount(self, amount: int, meter: str, currency: str) -> None:
         """Charges `amount` nanos that no price made, as one charge without a price; `meter` may be empty."""

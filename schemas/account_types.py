@@ -13,6 +13,7 @@ import msgspec
 from schemas.account_shape import Named, account_type
 from schemas.commands import COMMAND_TYPES, Priority
 from schemas.device_commands import DEVICE_COMMANDS
+from schemas.hold_commands import HOLD_COMMANDS
 from schemas.invoicing_commands import INVOICING_COMMANDS
 from schemas.shape import Currency, Id
 from schemas.stripe_commands import STRIPE_COMMANDS
@@ -114,5 +115,6 @@ ACCOUNT_TYPES: Final = {
     **COMMAND_TYPES,
     **INVOICING_COMMANDS,
     **DEVICE_COMMANDS,
+    **HOLD_COMMANDS,
     **STRIPE_COMMANDS,
 }

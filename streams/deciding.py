@@ -23,6 +23,7 @@ from schemas.account import Account, account_key, pack_account, unpack_account
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import ACCOUNT_TYPES, decode, peek
+from schemas.hold_commands import HOLD_SETTLE
 from schemas.ids import partition_of
 from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind, encode_record
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES
@@ -87,7 +88,8 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
             identities.extend(identities_named(event))
         else:
             identities.append(event.identity)
-        if (event.hold_id is not None or event.type in ENDING) and event.type not in ACCOUNT_TYPES:
+        ends = event.type in ENDING or event.hold_id is not None
+        if ends and (event.type not in ACCOUNT_TYPES or event.type == HOLD_SETTLE):
             holds.extend(holds_named(event, key))
         if event.type in DOCUMENTS:
             documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
