@@ -75,8 +75,9 @@ def run(
 def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Parts:
     """The parts on real stores. Connects to none of them yet."""
     book = PriceBook()
+    reader = settings.clickhouse_reader_url or clickhouse
     publisher = Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
-    accounts, rows, metadata = RedisAccounts(redis), ClickHouseRows(clickhouse), KafkaMetadata(kafka)
+    accounts, rows, metadata = RedisAccounts(redis), ClickHouseRows(reader), KafkaMetadata(kafka)
     documents = Documents(accounts, rows, metadata.partitions)
     return Parts(
         tokens=TokenReader(settings.tokens_file),
@@ -89,7 +90,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         keep_up=lambda: catalogue.keep_up(kafka, book, asyncio.Event()),
         apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
         records=Records(kafka),
-        letters=Resolver(kafka, ClickHouseLetters(clickhouse), _now),
+        letters=Resolver(kafka, ClickHouseLetters(reader), _now),
         max_future=settings.max_future // MICROSECOND,
         now=_now,
         rate_limit=(settings.rate_limit, settings.rate_burst),

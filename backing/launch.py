@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from backing import docker, external, native, state, topics
+from backing.clickhouse import reader_url
 from backing.probe import without_password
 from backing.service import Report, silent
 from backing.state import SERVICES, State
@@ -95,6 +96,14 @@ def attach(settings: Settings, only: Collection[str] | None = None) -> Settings:
             raise Unavailable(
                 f"no {name} is known in {settings.data_dir}: run `tollgate up`, or set {variable_of(field)}"
             )
+    clickhouse = remembered.services.get("clickhouse")
+    if (
+        remembered.backend == "native"
+        and clickhouse is not None
+        and settings.clickhouse_url in (None, clickhouse.url)
+        and settings.clickhouse_reader_url is None
+    ):
+        found["clickhouse_reader_url"] = reader_url(clickhouse.url)
     if remembered.partitions and "kafka_bootstrap" in found and not settings.is_given("partitions"):
         found["partitions"] = remembered.partitions
     return dataclasses.replace(settings, **found)  # type: ignore[arg-type]  # fields by name

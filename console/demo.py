@@ -156,9 +156,10 @@ class _Database:
         self._client = connect(url)
         self._tenant = tenant
 
-    def rows(self, query: str) -> Sequence[Sequence[Any]]:
+    def rows(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Rows of a query, in which {tenant:String} is the demo's."""
-        found: Sequence[Sequence[Any]] = self._client.query(query, parameters={"tenant": self._tenant}).result_rows
+        given = {"tenant": self._tenant, **parameters}
+        found: Sequence[Sequence[Any]] = self._client.query(query, parameters=given).result_rows
         return found
 
     def outcomes(self) -> dict[str, int]:
@@ -241,21 +242,25 @@ async def _follow_one(database: _Database, bootstrap: str) -> None:
                 print(f"  ledger    usage.rated[{partition}] offset {at}, entry seq {seq}, catalogue {version}")
                 break
     rows = database.rows(
-        f"""
+        """
         SELECT meter, quantity, unit_amount, amount, price_id
         FROM tollgate.rated_usage
-        WHERE tenant = {{tenant:String}} AND partition = {partition} AND seq = {seq}
+        WHERE tenant = {tenant:String} AND partition = {partition:UInt16} AND seq = {seq:Int64}
         ORDER BY meter
-        """  # noqa: S608 - numbers that the database gave
+        """,
+        partition=partition,
+        seq=seq,
     )
     for meter, quantity, unit_amount, amount, price in rows:
         print(f"  rated     {meter}: {_plain(quantity)} at {unit_amount} ({price}) = {_plain(amount)} USD")
     for kind, amount, balance in database.rows(
-        f"""
+        """
         SELECT kind, amount, balance_after
         FROM tollgate.ledger
-        WHERE tenant = {{tenant:String}} AND customer = '{customer}' AND seq = {seq}
-        """  # noqa: S608 - the demo's own customer names
+        WHERE tenant = {tenant:String} AND customer = {customer:String} AND seq = {seq:Int64}
+        """,
+        customer=customer,
+        seq=seq,
     ):
         print(f"  wallet    {kind} {_plain(amount)} USD, balance after it {_plain(balance)} USD")
 

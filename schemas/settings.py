@@ -162,6 +162,13 @@ class Settings:
         "URL",
         "ClickHouse's HTTP interface with user and password, or `https://`; unset, the one `tollgate up` started.",
     )
+    clickhouse_reader_url: str | None = setting(
+        None,
+        _url("http", "https"),
+        "URL",
+        "ClickHouse as a user who may read `tollgate.*` and nothing else: whom the API asks as; unset, the one of the "
+        "native ClickHouse, else as above.",
+    )
     data_dir: Path = setting(
         ".tollgate", _path, "folder", "Where services keep data, logs and pids, and workers their identity index."
     )
