@@ -14,8 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
+from ingest.publish import Publisher
 from schemas.period import SECOND, format_time, parse_time
 from schemas.settings import Settings
+from streams.accounts.redis import RedisAccounts
+from streams.correcting import resolve_corrections
+from streams.expiring import expire_allocations
+from streams.ledger import partition_count
 from tests.deployment import until
 from tests.served import Served
 
@@ -217,6 +222,62 @@ def test_the_scheduler_may_ask_for_a_balance_and_for_what_was_used(served: Serve
     amount = usage["totals"]["USD"]
     assert (balance["hasBalance"], balance["balanceText"]) == (False, f"-{amount}")
     assert {item["meter"] for item in usage["items"]} == {"core_seconds", "gib_seconds"}
+
+
+def test_a_release_that_never_comes_and_a_correction_are_settled_by_the_jobs(served: Served, tenant: str) -> None:
+    """An allocation is charged to its expiry, once; an event is taken back and charged as it should have been."""
+    settings = served.settings
+    bootstrap, clickhouse, redis = settings.kafka_bootstrap, settings.clickhouse_url, settings.redis_url
+    assert bootstrap is not None
+    assert clickhouse is not None
+    assert redis is not None
+
+    def told(kind: str, name: str, data: dict[str, Any]) -> bytes:
+        envelope = {"specversion": "1.0", "id": name, "source": "agent", "type": kind, "subject": "user-x"}
+        return json.dumps({**envelope, "tenantid": tenant, "time": "2026-11-10T00:00:00Z", "data": data}).encode()
+
+    sizes = {"device_id": "d", "cpu_cores": 2, "memory_mb": 1024, "storage_mb": 1}
+    begin = {"allocated_at": "2026-11-10T00:00:00Z"}
+    lost = {**sizes, **begin, "allocation_id": "lost", "expires_at": "2026-11-10T01:00:00Z"}
+    wrong = {**sizes, **begin, "allocation_id": "wrong", "released_at": "2026-11-10T02:00:00Z"}
+    mend = {"source": "agent", "id": "wrong", "reason": "it had one core"}
+    served.send(
+        [
+            told("device.allocated", "lost", lost),
+            told("device.released", "wrong", wrong),
+            told("usage.corrected", "mend", {**mend, "replace": {**wrong, "cpu_cores": 1}}),
+        ]
+    )
+    served.await_outcomes(tenant, 3)
+
+    async def jobs() -> tuple[int, int]:
+        accounts, publisher = RedisAccounts(redis), Publisher(bootstrap)
+        now = parse_time("2030-01-01T00:00:00Z")
+        try:
+            partitions = await partition_count(bootstrap)
+            return (
+                await expire_allocations(clickhouse, accounts, partitions, publisher.publish, now),
+                await resolve_corrections(clickhouse, publisher.publish, now),
+            )
+        finally:
+            await publisher.close()
+            await accounts.close()
+
+    first = asyncio.run(jobs())
+    assert first[0] >= 1
+    assert first[1] == 1
+    served.await_outcomes(tenant, 5)
+    assert asyncio.run(jobs()) == (0, 0)
+    rows = served.ask(
+        "SELECT toString(sum(quantity)), toString(sum(amount)) FROM tollgate.rated_usage "
+        "WHERE tenant = {tenant:String} AND meter = 'core_seconds'",
+        tenant=tenant,
+    )
+    assert rows == [(str(3600 * 2 + 7200), f"{(3600 * 2 + 7200) / 50_000:.3f}")]
+    kinds = served.ask(
+        "SELECT kind FROM tollgate.ledger WHERE tenant = {tenant:String} ORDER BY seq, entry_id", tenant=tenant
+    )
+    assert sorted(kind for (kind,) in kinds) == ["charge", "charge", "charge", "correction"]
 
 
 def test_all_equations_hold(served: Served) -> None:
