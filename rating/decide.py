@@ -21,6 +21,7 @@ from rating.decision import Decision, Judged, Received, Standing, Unreadable
 from rating.devices import is_lease
 from rating.effects import EFFECTS, IDENTITIES
 from rating.effects.credits import expired
+from rating.effects.top_up import charged
 from rating.holds import ENDING, end_holds, hold_identity, settled_by_api
 from rating.turn import Effect, NoEffect, Refused, Turn
 from schemas.account import Account, new_account, pack_account, unpack_account
@@ -153,7 +154,10 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
             _expire(chunk, index, key, account, account.clock or record.received_at)
         counted: Counted = []
         total = rate_into(chunk, event, account, tariff, counted)
+        stood = account.balance
         settle(chunk, index, account, tariff.currency, total, counted, received_at=record.received_at, event=event)
+        if account.balance < 0 <= stood or account.terms.top_up_amount:
+            charged(Turn(chunk, index, event, record.received_at, account), stood)
         chunk.decision.touched[key] = account
     if (event.hold_id is not None or event.type in ENDING) and not of_account:
         end_holds(chunk, index, event, key)
@@ -168,8 +172,11 @@ def _act(chunk: Chunk, index: int, record: Received, event: Event, key: str, eff
     _expire(chunk, index, key, account, now)
     turn = Turn(chunk, index, event, record.received_at, account)
     told: dict[str, Any] = {"status": "done"}
+    stood = account.balance
     try:
         effect(turn)
+        if account.balance < stood:
+            charged(turn, stood)
         touched[key] = account
     except (InvalidInput, Refused, NoEffect, Unseen) as refusal:
         undo()

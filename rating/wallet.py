@@ -31,7 +31,7 @@ def check_balance(balance: int) -> None:
 def check_debt(account: Account, total: int) -> None:
     """InvalidInput `amount_overflow` for a charge whose debt no wallet could hold once all its credits are gone: when
     they expire, the balance is what is left, and an expiry cannot be refused."""
-    if total + _debt(account) > AMOUNT_MAX_NANOS:
+    if total + debt(account) > AMOUNT_MAX_NANOS:
         raise InvalidInput("amount_overflow", f"a charge of {total} nanos would make the debt larger than its bounds")
 
 
@@ -93,10 +93,10 @@ def charge_credits(account: Account, total: int, by_meter: Sequence[tuple[str, i
 
 def credit(account: Account, grant: Grant) -> None:
     """Puts a credit into the wallet; debt is paid from it first, so that what remains of it is really there."""
-    debt = max(_debt(account), 0)
+    owed = max(debt(account), 0)
     account.balance += grant.remaining
     # A scoped credit pays no debt: it is not known what the debt was for.
-    grant.remaining -= 0 if grant.scope else min(debt, grant.remaining)
+    grant.remaining -= 0 if grant.scope else min(owed, grant.remaining)
     if grant.remaining:
         insort(account.grants, grant, key=Grant.burn_order)
 
@@ -128,7 +128,7 @@ def payable(account: Account) -> int:
     """What may leave the wallet as money, holds apart: what was paid for. Promotional credit can be spent, never taken
     out, and neither can an overdraft."""
     promotional = sum(grant.remaining for grant in account.grants if grant.kind != PAID)
-    return max(min(account.balance, account.balance + max(_debt(account), 0) - promotional), 0)
+    return max(min(account.balance, account.balance + max(debt(account), 0) - promotional), 0)
 
 
 def pay_out(account: Account, amount: int) -> Burnt:
@@ -172,7 +172,8 @@ def settle_currency(account: Account, currency: str) -> None:
         account.currency = currency
 
 
-def _debt(account: Account) -> int:
+def debt(account: Account) -> int:
+    """What no credit paid; below zero: money that no credit names."""
     return sum(grant.remaining for grant in account.grants) - account.balance
 
 

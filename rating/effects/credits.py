@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from rating.billing import FINAL
 from rating.turn import Effect, Naming, Refused, Turn
-from rating.wallet import Burnt, check_balance, check_room_for, credit, expire, settle_currency
+from rating.wallet import Burnt, check_balance, check_room_for, credit, debt, expire, settle_currency
 from schemas.account import PAID, PROMOTIONAL, Account, Grant
-from schemas.documents import CUSTOMER
+from schemas.documents import COUNTER, CUSTOMER
 from schemas.event import Event
+from schemas.invoicing_commands import INVOICES_COLLECT, billing_id
 from schemas.ledger import PostingKind
+from schemas.limits import ID_MAX_CHARACTERS
 from schemas.money import format_nanos
 from schemas.period import format_time
 
@@ -62,10 +65,22 @@ def put_in(turn: Turn, grant: Grant, currency: str, kind: PostingKind, **more: A
     check_room_for(account, grant)
     settle_currency(account, currency)
     cause, amount = grant.credit_id, grant.amount
+    owed = debt(account) > 0
     credit(account, grant)
     place = turn.post(kind, amount, cause)
     tell_moved(turn, kind, amount, cause, **more)
+    if owed and debt(account) <= 0:
+        _collect(turn)
     return place
+
+
+def _collect(turn: Turn) -> None:
+    """A wallet that is out of debt pays the invoices that waited for it."""
+    billing = turn.document(COUNTER, billing_id(turn.event.customer))
+    if billing is not None and any(one["state"] == FINAL for one in billing["invoices"]):
+        turn.command(
+            turn.event.customer, INVOICES_COLLECT, f"collect:{turn.event.id}"[:ID_MAX_CHARACTERS], {"reason": "top_up"}
+        )
 
 
 def tell_moved(turn: Turn, kind: PostingKind, amount: int, cause: str, **more: Any) -> None:
@@ -110,8 +125,8 @@ def currency_of(turn: Turn) -> str:
 
 
 def customer_named(event: Event) -> list[tuple[str, str]]:
-    """The customer object's document."""
-    return [(CUSTOMER, event.customer)]
+    """The customer object's document, and the one that lists its invoices."""
+    return [(CUSTOMER, event.customer), (COUNTER, billing_id(event.customer))]
 
 
 def expired(account: Account, now: int) -> Burnt:

@@ -173,7 +173,10 @@ def complete_payment(turn: Turn) -> None:
     if data.get("invoice_id") is not None:
         paying = claim_of(turn.event, INVOICE_PAYMENT, payment_id)
         turn.claim(paying.identity, paying.content)
-    complete(turn, payment_id, intent_id, amount, currency)
+    try:
+        complete(turn, payment_id, intent_id, amount, currency)
+    except InvalidInput as fault:
+        raise Refused(fault.reason, fault.detail) from None
     turn.result["request"] = data.get("request")
 
 
@@ -199,7 +202,7 @@ def check_payable(turn: Turn, body: Body, amount: int) -> None:
     """Refused where the wallet has spent what a refund of ours would take back."""
     credited = parse_nanos(body["credited"]) - parse_nanos(body["taken_back"])
     there = payable(turn.account)
-    if body.get("invoice_id") is None and min(amount, credited) > there:
+    if min(amount, credited) > there:
         raise Refused("insufficient_funds", f"the wallet has {format_nanos(there)} left to refund")
 
 

@@ -19,14 +19,35 @@ def is_due(turn: Turn) -> bool:
     terms = account.terms
     if not terms.top_up_amount or account.balance >= terms.top_up_below or not account.currency or account.closed_at:
         return False
-    return not account.topped_up_at or turn.received_at - account.topped_up_at >= max(terms.top_up_cool_off, SECOND)
+    return not account.topped_up_at or now_of(turn) - account.topped_up_at >= max(terms.top_up_cool_off, SECOND)
+
+
+def now_of(turn: Turn) -> int:
+    """The customer's time: its test clock's, or when Kafka received the event, however late that came."""
+    return turn.account.clock or turn.received_at
+
+
+def charged(turn: Turn, before: int) -> None:
+    """After whatever took from a wallet that had `before`: that it has no more is told once, and payment asked for."""
+    account = turn.account
+    if account.balance < 0 <= before:
+        turn.emit(
+            "wallet.insufficient_funds",
+            {
+                "user_id": account.customer,
+                "balance": format_nanos(account.balance),
+                "currency": account.currency,
+                "transaction_id": turn.event.id,
+            },
+        )
+    ask_for_top_up(turn)
 
 
 def ask_for_top_up(turn: Turn) -> None:
     """Asks for payment where that is due: a payment intent, and the event that tells of it."""
     if not is_due(turn):
         return
-    account, at = turn.account, turn.received_at
+    account, at = turn.account, now_of(turn)
     account.topped_up_at = at
     intent_id = f"{PREFIX}{at}_{account.customer}"[:200]
     amount = format_nanos(account.terms.top_up_amount)

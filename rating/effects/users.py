@@ -7,6 +7,7 @@ from typing import Final
 
 from rating.effects.credits import customer_named, open_wallet, tell_moved
 from rating.effects.order_flow import cancel_open_orders
+from rating.effects.subscriptions import end_all
 from rating.subscriptions import respanned
 from rating.turn import Effect, Naming, NoEffect, Turn
 from rating.wallet import lapse, pay_out, payable
@@ -54,6 +55,7 @@ def user_deleted(turn: Turn) -> None:
         turn.post(PostingKind.EXPIRY, -grant.remaining, grant.credit_id, [(grant.credit_id, grant.remaining)])
         tell_moved(turn, PostingKind.EXPIRY, -grant.remaining, grant.credit_id, reason="user_deleted")
     cancel_open_orders(turn, "user_deleted")
+    end_all(turn, "user_deleted")
     body = turn.document(CUSTOMER, event.customer) or {}
     closed = {"closed_at": format_time(event.occurred_at), "closing_refund": format_nanos(amount)}
     turn.put(CUSTOMER, event.customer, {**body, **closed})

@@ -13,7 +13,6 @@ from typing import Any, Final
 from rating.claims import CREDIT, PAYMENT, claim_of
 from rating.effects.credits import currency_of, customer_named, grant_of, open_wallet, paid_grant, put_in, tell_moved
 from rating.effects.payments import refund_identities, refund_of_payment
-from rating.effects.top_up import ask_for_top_up
 from rating.turn import Effect, Naming, Refused, Turn
 from rating.wallet import Burnt, check_balance, pay_out, payable, settle_currency, spendable, take_back
 from schemas import commands
@@ -71,7 +70,6 @@ def consume(turn: Turn) -> None:
     before = account.balance
     turn.charge_amount(data["amount"], data.get("meter") or "", currency)
     tell_moved(turn, PostingKind.CHARGE, account.balance - before, turn.event.id)
-    ask_for_top_up(turn)
     _tell(turn, ["0"] if account.balance != before else [])
 
 
@@ -79,7 +77,6 @@ def consume(turn: Turn) -> None:
 def withdraw(turn: Turn) -> None:
     """tollgate.wallet.withdraw: paid money leaves the wallet."""
     place = _take_out(turn, PostingKind.WITHDRAWAL)
-    ask_for_top_up(turn)
     _tell(turn, [place])
 
 
@@ -98,7 +95,6 @@ def adjust(turn: Turn) -> None:
         check_balance(account.balance + amount)
         settle_currency(account, currency)
         place = _post_out(turn, PostingKind.ADJUSTMENT, -amount, take_back(account, -amount, ""))
-        ask_for_top_up(turn)
     _tell(turn, [place])
 
 
@@ -113,7 +109,6 @@ def refund(turn: Turn) -> None:
         currency_of(turn)
         _check_covered(turn, data["amount"], payable(turn.account))
         place = refund_of_payment(turn, payment_id, data.get("refund_id") or turn.event.id, data["amount"])
-    ask_for_top_up(turn)
     _tell(turn, [place], refund_id=data.get("refund_id") or turn.event.id)
 
 
@@ -136,7 +131,6 @@ def transfer(turn: Turn) -> None:
             "from_customer": event.customer,
         },
     )
-    ask_for_top_up(turn)
     _tell(turn, [place], transfer_id=event.id, to_customer=receiver)
 
 
