@@ -363,6 +363,8 @@ class Plan(Shape):
     amount: Money
     """The recurring fee, in advance."""
     trial_days: Annotated[int, Field(strict=True, ge=0, le=TRIAL_MAX_DAYS)] | None = None
+    proration: Literal["seconds", "days"] = "seconds"
+    """What a part of a period is counted in when its fee is split."""
     prices: tuple[Id, ...] = ()
     features: dict[Id, Feature] = {}
     """A number is short for a hard quota a billing period, where a meter has the name; a boolean is just told."""

@@ -36,6 +36,7 @@ class PlanAnswer(BaseModel):
     amount: Annotated[Amount, Field(description="The recurring fee of a period, in advance")]
     currency: str
     trial_days: int
+    proration: Annotated[str, Field(description="seconds or days: what a part of a period is counted in")]
     prices: Annotated[list[str], Field(description="Ids of the prices that hold for its subscribers alone")]
     features: dict[str, bool | str]
     credits: list[dict[str, Any]]

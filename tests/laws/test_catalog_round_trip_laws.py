@@ -95,6 +95,7 @@ QUOTAS = st.lists(
 PLANS = fields(
     {"id": st.just("pro"), "interval": st.sampled_from(("month", "year")), "amount": MONEY},
     trial_days=st.integers(0, 3650),
+    proration=st.sampled_from(("seconds", "days")),
     description=NAMES,
     features=st.dictionaries(NAMES.filter(bool), st.one_of(st.booleans(), COUNTS), max_size=3),
     credits=st.lists(

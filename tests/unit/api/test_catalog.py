@@ -112,6 +112,7 @@ async def test_plans_are_those_of_the_catalogue_in_force(world: World) -> None:
         "amount": "20.00",
         "currency": "USD",
         "trial_days": 14,
+        "proration": "seconds",
         "prices": ["p"],
         "features": {"seats": "5", "sso": True},
         "credits": [{"amount": "20.00", "every": "month", "expires_after": "P1M"}],

@@ -210,6 +210,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("plans[0].quotas[0].window", plan(quotas=[{"spend": "1", "window": "sliding:0h"}]), "must be minute, hour"),
     ("plans[0].quotas[0].meter", plan(quotas=[{"meter": "x", "limit": 1, "window": "day"}]), "no meter has the id 'x'"),
     ("plans[0].quotas[0].limit", plan(quotas=[{"meter": "tokens", "window": "day"}]), "is missing"),
+    ("plans[0].proration", plan(proration="weeks"), "must be one of 'seconds' or 'days'"),
     ("plans[0].trial_days", plan(trial_days=-1), "must be at least 0"),
     ("plans[0].trial_days", plan(trial_days="14"), "must be a whole number"),
     ("plans[0].quotas[0].window", plan(quotas=[{"spend": "1", "window": "fortnight"}]), "must be minute, hour"),
