@@ -37,6 +37,8 @@ INVOICE_COLLECT: Final = "tollgate.invoice.collect"
 INVOICES_COLLECT: Final = "tollgate.invoices.collect"
 """The same for all invoices that are owed."""
 INVOICE_OVERDUE: Final = "tollgate.invoice.overdue"
+INVOICE_PAY: Final = "tollgate.invoice.pay"
+"""A payment of it that came in, as its sender knows."""
 INVOICE_REFUNDED: Final = "tollgate.invoice.refunded"
 INVOICE_UNCOLLECTIBLE: Final = "tollgate.invoice.uncollectible"
 CLOCK_SET: Final = "tollgate.clock.set"
@@ -133,6 +135,10 @@ class _Invoice(_Command, frozen=True, kw_only=True, gc=False):
     due_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] | None = None
 
 
+class _Pay(_Invoice, frozen=True, kw_only=True, gc=False):
+    payment_id: Id
+
+
 class _Refunded(_Invoice, frozen=True, kw_only=True, gc=False):
     payment_id: Id
     refund_id: Id
@@ -176,6 +182,7 @@ INVOICING_COMMANDS: Final[dict[str, BuiltIn]] = {
     INVOICE_COLLECT: _invoice,
     INVOICES_COLLECT: account_type(_Command),
     INVOICE_OVERDUE: _invoice,
+    INVOICE_PAY: account_type(_Pay, positive=True),
     INVOICE_REFUNDED: account_type(_Refunded, positive=True),
     INVOICE_UNCOLLECTIBLE: _invoice,
     CLOCK_SET: account_type(_Clock),
