@@ -305,7 +305,8 @@ def _advance(
     following = period_of(span.anchor, span.months, period.end)
     plan = catalogue.plan(span.plan) if catalogue is not None else None
     amount = fee(plan) if plan is not None else subscription.amount
-    due = share(amount, following, max(period.end, following.start))
+    basis = plan.proration if plan is not None else subscription.proration
+    due = share(amount, following, max(period.end, following.start), basis)
     if not due:
         return None
     name = plan.name if plan is not None and plan.name else span.plan

@@ -5,7 +5,8 @@ advance: `billed_to` says up to when they are billed; what a change in the middl
 as items for the next invoice. What the plan was at a time stands in the account's spans, so that usage is priced by the
 plan of its own time however late it comes.
 
-Proration is by seconds (`rating.proration`), to the nano, half even; the invoice's line rounds it.
+Proration is by seconds or by days, as the plan says (`rating.proration`), to the nano, half even; the invoice's line
+rounds it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from rating.proration import remaining_share
+from rating.proration import Basis, remaining_share
 from schemas.account import PlanSpan
 from schemas.catalog_shapes import Plan
 from schemas.errors import InvalidInput
@@ -120,6 +121,8 @@ class Subscription:
     """Times that its recurring credits were granted."""
     attempts: int = 0
     """Failed attempts to be paid since the last success."""
+    proration: Basis = "seconds"
+    """What its fee's share of a part of a period is counted in, as of the last change or renewal."""
     discount: Discount | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -145,9 +148,9 @@ def moved(status: Status, action: Action) -> Status:
         raise IllegalTransition(status, action) from None
 
 
-def share(amount: int, period: Period, at: int) -> int:
+def share(amount: int, period: Period, at: int, basis: Basis) -> int:
     """What of an amount for a period falls to the time from `at` to its end, nanos."""
-    left = remaining_share(period, min(max(at, period.start), period.end), "seconds")
+    left = remaining_share(period, min(max(at, period.start), period.end), basis)
     return round_half_even(amount * left.numerator, left.denominator)
 
 
@@ -183,6 +186,7 @@ def create(
         status="incomplete" if incomplete else "trialing" if trial_end else "active",
         months=months,
         amount=fee(plan),
+        proration=plan.proration,
         anchor=anchor,
         period=period,
         started_at=at,
@@ -196,7 +200,8 @@ def create(
 def fee_of(subscription: Subscription, period: Period) -> int:
     """The fee for a period that may be part of a whole one, nanos."""
     whole = period_of(subscription.anchor, subscription.months, period.start)
-    return share(subscription.amount, whole, period.start) - share(subscription.amount, whole, period.end)
+    amount, basis = subscription.amount, subscription.proration
+    return share(amount, whole, period.start, basis) - share(amount, whole, period.end, basis)
 
 
 def change(subscription: Subscription, plan: Plan, at: int, cause: str) -> Subscription:
@@ -212,7 +217,14 @@ def change(subscription: Subscription, plan: Plan, at: int, cause: str) -> Subsc
     if unused:
         items.append(Item(f"{cause}:unused", f"Unused time on {subscription.plan}", -unused, paid))
     changed = replace(
-        subscription, plan=plan.id, status=status, months=months, amount=fee(plan), next_plan="", items=tuple(items)
+        subscription,
+        plan=plan.id,
+        status=status,
+        months=months,
+        amount=fee(plan),
+        proration=plan.proration,
+        next_plan="",
+        items=tuple(items),
     )
     if subscription.status == "trialing":
         return changed
@@ -292,7 +304,7 @@ def renew(subscription: Subscription, plan: Plan | None) -> Subscription:
     renewed = replace(subscription, status=status, trial_end=0, next_plan="")
     if plan is not None:
         months = MONTHS[plan.interval]
-        renewed = replace(renewed, plan=plan.id, amount=fee(plan), months=months)
+        renewed = replace(renewed, plan=plan.id, amount=fee(plan), proration=plan.proration, months=months)
         if months != subscription.months:
             renewed = replace(renewed, anchor=start, credited=0)
     return replace(renewed, period=Period(start, period_of(renewed.anchor, renewed.months, start).end))
