@@ -240,6 +240,19 @@ class Settings:
         "1h", _span(_NOTHING, _FOREVER), "time", "How far an event's time may lie ahead of Kafka's append time."
     )
 
+    # The services around us
+    accounts_url: str | None = setting(
+        None, _url("http", "https"), "URL", "The accounts service; unset, every user is valid."
+    )
+    organizations_url: str | None = setting(None, _url("http", "https"), "URL", "The organizations service.")
+    notifications_url: str | None = setting(
+        None, _url("http", "https"), "URL", "The notifications service; unset, nobody is told of receipts and invoices."
+    )
+    storage_url: str | None = setting(
+        None, _url("http", "https"), "URL", "The storage service; unset, nothing is known of what is stored."
+    )
+    services_token: str | None = setting(None, _text, "secret", "What these services ask for as a bearer token.")
+
     # Stripe
     stripe_api_key: str | None = setting(None, _text, "secret", "Stripe's API key; unset, nothing is pushed to Stripe.")
     stripe_api_base: str | None = setting(
