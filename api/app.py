@@ -33,12 +33,16 @@ from api.routes import (
     dead_letters,
     events,
     explain,
+    holds,
     internal,
+    invoices,
     operations,
     orders,
     payments,
     plans,
     prices,
+    subscriptions,
+    test_clocks,
     wallets,
     webhooks,
 )
@@ -63,6 +67,8 @@ def create_app(parts: Parts) -> FastAPI:
             await asyncio.gather(keeping_up, watching, draining, return_exceptions=True)
             await parts.publisher.close()
             await parts.rows.close()
+            if parts.admission is not None:
+                await parts.admission.close()
             await parts.accounts.close()
             await parts.kafka.close()
 
@@ -86,8 +92,12 @@ def create_app(parts: Parts) -> FastAPI:
         prices,
         dead_letters,
         explain,
+        holds,
         internal,
         wallets,
+        subscriptions,
+        invoices,
+        test_clocks,
         orders,
         payments,
         webhooks,

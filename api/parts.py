@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -14,15 +14,21 @@ from api.audit import AuditLog
 from api.balances import AccountReader, Balances
 from api.documents import Documents
 from api.explaining import Records
+from api.guarded import GuardedRows
 from api.measures import Measures
 from api.readiness import Kafka, Readiness
 from api.rows import Rows
 from api.tokens import TokenReader
 from api.watching import Lags, Watch
 from ingest.accept import Record
+from ingest.breaker import Breaker
+from invoicing.close import Closer
 from rating.book import PriceBook
 from schemas.catalog import Catalog
 from schemas.commands import Command
+from schemas.errors import Unavailable
+from streams.admission.client import Admission
+from streams.admission.settlement import Settlements
 from streams.commands import Operation
 from streams.resolving import Place, Resolved
 
@@ -59,6 +65,11 @@ class Commanding(Protocol):
         """What became of a command, or that it is pending; None: nothing is known of it."""
 
 
+async def never_closing() -> Closer:
+    """Of a process that has nothing to close periods with."""
+    raise Unavailable("billing periods cannot be closed here")
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that answers; fakes in unit tests."""
@@ -82,12 +93,18 @@ class Parts:
     """Microseconds since the epoch."""
     rate_limit: tuple[int, int] = (0, 0)
     """Cost units a second that a token may ask for, and how many at once; 0: without limit."""
+    redis_breaker: Breaker | None = None
+    """The one that `accounts` ask through."""
     audit: AuditLog | None = None
     """Where changes are written down; None: nowhere."""
     lags: Lags | None = None
     """Asked from time to time; None: nobody watches."""
+    closing: Callable[[], Awaitable[Closer]] = never_closing
+    """What closes billing periods; it connects when it is first asked for. Errors: Unavailable."""
     admission_on_error: str = "deny"
     """`deny` or `allow`: what an admission check answers where it cannot know."""
+    admission: Admission | None = None
+    """Checks and holds; None: there are none here."""
     stripe_webhook_secrets: tuple[str, ...] = ()
     """Any of them may have signed a delivery; none: there is no Stripe."""
 
@@ -96,18 +113,41 @@ class Application:
     """The parts, and what is made of them."""
 
     def __init__(self, parts: Parts) -> None:
-        self.parts = parts
         self.measures = Measures()
+        self.breakers = {"clickhouse": Breaker("clickhouse")}
+        """By store: whether it is asked."""
+        if parts.redis_breaker is not None:
+            self.breakers["redis"] = parts.redis_breaker
+        parts = replace(parts, rows=GuardedRows(parts.rows, self.breakers["clickhouse"], self.measures))
+        self.parts = parts
         self._catalogue_is_followed = True
         self.balances = Balances(parts.accounts, parts.kafka.partitions)
         self.documents = Documents(parts.accounts, parts.rows, parts.kafka.partitions)
+        self._admission = parts.admission
+        self._settlements = Settlements(parts.admission, parts.commands) if parts.admission is not None else None
         self.readiness = Readiness(parts.kafka, parts.rows, parts.accounts, self._has_catalogue, parts.now)
+
+    @property
+    def admission(self) -> Admission:
+        """Checks and holds. Errors: Unavailable where this process has none."""
+        if self._admission is None:
+            raise Unavailable("admission is not served here")
+        return self._admission
+
+    @property
+    def settlements(self) -> Settlements:
+        """Settles holds. Errors: as `admission`."""
+        if self._settlements is None:
+            raise Unavailable("admission is not served here")
+        return self._settlements
 
     async def watch(self) -> None:
         """Measures dependencies and lag until it is cancelled."""
         parts = self.parts
         if parts.lags is not None:
-            watch = Watch(self.measures, self.readiness, parts.kafka, parts.accounts, parts.lags, parts.now)
+            watch = Watch(
+                self.measures, self.readiness, parts.kafka, parts.accounts, parts.lags, self.breakers, parts.now
+            )
             await watch.run()
 
     async def drain_audit(self) -> None:

@@ -26,13 +26,17 @@ from api.parts import Parts
 from api.readiness import KafkaMetadata
 from api.rows import ClickHouseRows
 from api.tokens import TokenReader
+from ingest.breaker import Breaker
 from ingest.publish import Bounds, Publisher
+from invoicing.opening import Lazily
 from rating.book import PriceBook
 from schemas.errors import Unavailable
 from schemas.period import MICROSECOND
 from schemas.settings import Settings
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
+from streams.admission.client import Admission, OnError
+from streams.admission.store import HoldStore
 from streams.commands import Commands
 from streams.lag import LagWatch
 from streams.letter_rows import ClickHouseLetters
@@ -44,6 +48,12 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS: Final = 10
 PUBLISH_SECONDS: Final = 8.0
 """How long a request waits for Kafka before it is answered 503; less than DRAIN_SECONDS, so that a drain is clean."""
+
+REDIS_SECONDS: Final = 0.5
+"""A look at an account takes a millisecond: whoever waits longer waits for a Redis that is not there."""
+
+ADMISSION_SECONDS: Final = 0.5
+"""How long a check or hold waits for Redis; whoever asks is waiting too."""
 
 BACKLOG: Final = 1_024
 KEEP_ALIVE_SECONDS: Final = 75
@@ -75,10 +85,17 @@ def run(
 def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Parts:
     """The parts on real stores. Connects to none of them yet."""
     book = PriceBook()
+    breaker = Breaker("redis")
     reader = settings.clickhouse_reader_url or clickhouse
     publisher = Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
-    accounts, rows, metadata = RedisAccounts(redis), ClickHouseRows(reader), KafkaMetadata(kafka)
+    accounts, rows, metadata = (
+        RedisAccounts(redis, REDIS_SECONDS, breaker),
+        ClickHouseRows(reader),
+        KafkaMetadata(kafka),
+    )
     documents = Documents(accounts, rows, metadata.partitions)
+    on_error: OnError = "allow" if settings.admission_on_error == "allow" else "deny"
+    admission = Admission(HoldStore(redis, ADMISSION_SECONDS), metadata.partitions, book, on_error=on_error)
     return Parts(
         tokens=TokenReader(settings.tokens_file),
         publisher=publisher,
@@ -94,8 +111,18 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         max_future=settings.max_future // MICROSECOND,
         now=_now,
         rate_limit=(settings.rate_limit, settings.rate_burst),
+        redis_breaker=breaker,
         audit=AuditLog(publisher, settings.tokens_file.with_name(AUDIT_FILE)),
         lags=LagWatch(kafka),
+        closing=Lazily(
+            kafka,
+            clickhouse,
+            accounts,
+            Commands(publisher, accounts, metadata.partitions, documents.archived),
+            book,
+            metadata.partitions,
+        ),
+        admission=admission,
         admission_on_error=settings.admission_on_error,
         stripe_webhook_secrets=tuple(filter(None, (settings.stripe_webhook_secret or "").split(","))),
     )

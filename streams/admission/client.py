@@ -17,7 +17,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ import orjson
 
 from rating.admission import MONEY, AmountAsk, Ask, Assessment, Bound, MeterAsk, assess, buys, wallet_room
 from rating.book import CompiledCatalogue, PriceBook
+from rating.quotas import quota_key
 from schemas.account import Account, account_key, unpack_account
 from schemas.errors import Conflict, Unavailable
 from schemas.ids import partition_of
@@ -167,9 +168,14 @@ class Admission:
     async def hold_amount(
         self, tenant: str, customer: str, hold_id: str, amount: int, ttl_seconds: int = TTL_SECONDS
     ) -> Standing | Denial:
-        """Holds money for a command of ours that takes it out: no directory knows such a hold, the command names it."""
+        """Holds money for a command of ours that takes it out."""
+        return await self.hold_unlisted(tenant, customer, Ask(AmountAsk(amount)), hold_id, ttl_seconds)
+
+    async def hold_unlisted(
+        self, tenant: str, customer: str, ask: Ask, hold_id: str, ttl_seconds: int = TTL_SECONDS
+    ) -> Standing | Denial:
+        """Holds for a record of ours that names the hold beside its customer: no directory need know it."""
         partition, key = await self._where(tenant, customer)
-        ask = Ask(AmountAsk(amount))
         digest = digest_of(customer, ask, ttl_seconds)
         return await self._reserve(partition, key, tenant, customer, ask, hold_id, digest, ttl_seconds, beside=False)
 
@@ -183,14 +189,13 @@ class Admission:
     async def held(self, tenant: str, customer: str) -> tuple[Account | None, int, int]:
         """The account, what open holds hold of its wallet, and what is available, all of one moment; nanos."""
         partition, key = await self._where(tenant, customer)
-        for _ in range(ATTEMPTS):
-            seen, account = self._accounts.get(key, (None, None))
-            answer = await self._ask(self.store.check(partition, key, seen, self._trust.of(partition), [MONEY]))
-            if isinstance(answer, Held):
-                self._trust.saw(partition, answer.offset)
-                return account, answer.held[0], wallet_room(account, self._now()) - answer.held[0]
-            await self._again(partition, key, answer)
-        raise _restless(key)
+        account, (held,) = await self._held(partition, key, [MONEY])
+        return account, held, wallet_room(account, self._now()) - held
+
+    async def held_of_quotas(self, tenant: str, customer: str, quotas: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+        """What open holds hold of quotas, named by id and scope."""
+        partition, key = await self._where(tenant, customer)
+        return (await self._held(partition, key, [quota_key(rule, scope) for rule, scope in quotas]))[1]
 
     async def extend(
         self,
@@ -340,6 +345,17 @@ class Admission:
                     raise _conflict(hold_id)
                 case _:
                     await self._again(partition, key, answer)
+        raise _restless(key)
+
+    async def _held(self, partition: int, key: str, names: list[str]) -> tuple[Account | None, tuple[int, ...]]:
+        """The account, and what is held under some names, at one moment."""
+        for _ in range(ATTEMPTS):
+            seen, account = self._accounts.get(key, (None, None))
+            answer = await self._ask(self.store.check(partition, key, seen, self._trust.of(partition), names))
+            if isinstance(answer, Held):
+                self._trust.saw(partition, answer.offset)
+                return account, answer.held
+            await self._again(partition, key, answer)
         raise _restless(key)
 
     async def _look(self, partition: int, key: str, tenant: str, ask: Ask) -> tuple[Assessment, Held]:

@@ -1,7 +1,7 @@
 -- Purpose: says of an open hold that its settlement is on its way through the log, and shrinks it to what that charges.
 -- KEYS     as the prelude
--- ARGV     as the prelude; [3] hold id; [4] digest of the settlement; [5] money it charges, 30 digits, empty: not known
---          [6] how long in ms the hold stays at least, for the settlement to arrive
+-- ARGV     as the prelude; [3] hold id; [4] digest of the settlement, empty: it came to nothing
+--          [5] money it charges, 30 digits, empty: not known; [6] how long in ms the hold stays at least, for the settlement to arrive
 -- Returns  {settling, the open hold, 1 if it is this settlement}; {ended, the ended hold}; {unknown}
 -- Atomic because of two settlements at once one must be the first. What it holds is given back when the ledger entry is
 -- applied, in that same step: in no moment does the money look free.
@@ -15,7 +15,7 @@ if not stands[1] then
   return {'unknown'}
 end
 local hold = cmsgpack.unpack(stands[1])
-if hold[SETTLING] ~= '' then return {'settling', stands[1], hold[SETTLING] == ARGV[4] and 1 or 0} end
+if hold[SETTLING] ~= '' and ARGV[4] ~= '' then return {'settling', stands[1], hold[SETTLING] == ARGV[4] and 1 or 0} end
 hold[SETTLING] = ARGV[4]
 hold[EXPIRES] = math.max(hold[EXPIRES], now + tonumber(ARGV[6]))
 if ARGV[5] ~= '' then
