@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "reconcile": ("reconcile", "reconcile", "Prove that log, ledger, accounts and rows agree."),
     "dlq": ("dlq", "dlq", "List, show, retry and drop dead letters."),
     "explain": ("explain", "explain", "Say why an event or a charge came to what it did."),
+    "rebuild": ("rebuild", "rebuild", "Recompute all of Redis from the ledger."),
     "bench": ("bench", "bench", "Run the benchmarks."),
 }
 
