@@ -265,6 +265,7 @@ class Dependency(BaseModel):
 
     ready: bool
     detail: str | None
+    breaker: Annotated[str | None, Field(description="closed, open or half_open; null where there is none")] = None
 
 
 class UnservedPartition(BaseModel):

@@ -45,6 +45,9 @@ class Measures:
         self._report_seconds = metrics.REPORT_SECONDS.on(self.registry)
         self._report_errors = metrics.REPORT_ERRORS.on(self.registry)
         self._dependency_ready = metrics.DEPENDENCY_READY.on(self.registry)
+        self._breaker_open = metrics.BREAKER_OPEN.on(self.registry)
+        self._store_seconds = metrics.STORE_SECONDS.on(self.registry)
+        self._store_away = metrics.STORE_UNAVAILABLE.on(self.registry)
         self._rate_limited = metrics.RATE_LIMITED.on(self.registry)
         self._unserved = metrics.UNSERVED.on(self.registry)
         self._lag_events = metrics.LAG_EVENTS.on(self.registry)
@@ -85,6 +88,18 @@ class Measures:
     def dependency(self, name: str, *, ready: bool) -> None:
         """Whether a dependency answers as it must."""
         self._dependency_ready.labels(name).set(ready)
+
+    def breaker(self, store: str, *, is_open: bool) -> None:
+        """Whether calls to a store are refused without asking it."""
+        self._breaker_open.labels(store).set(is_open)
+
+    def store_answered(self, store: str, operation: str, seconds: float) -> None:
+        """A store answered a call."""
+        self._store_seconds.labels(store, operation).observe(seconds)
+
+    def store_away(self, store: str) -> None:
+        """A store did not answer a call."""
+        self._store_away.labels(store).inc()
 
     def rate_limited(self) -> None:
         """A request was answered 429 since its token asked for too much."""

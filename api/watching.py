@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from api.balances import AccountReader
 from api.measures import Measures
 from api.readiness import Kafka, Readiness
+from ingest.breaker import Breaker, State
 from schemas.errors import TollgateError, Unavailable
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
 from streams.lag import Lag
@@ -42,6 +43,7 @@ class Watch:
         kafka: Kafka,
         accounts: AccountReader,
         lags: Lags,
+        breakers: Mapping[str, Breaker],
         now: Callable[[], int],
     ) -> None:
         self._measures = measures
@@ -49,6 +51,7 @@ class Watch:
         self._kafka = kafka
         self._accounts = accounts
         self._lags = lags
+        self._breakers = breakers
         self._now = now
         self._decided: dict[tuple[str, int], int] = {}
 
@@ -71,6 +74,8 @@ class Watch:
         report = await self._readiness.report()
         for name, matter in report.dependencies.items():
             self._measures.dependency(name, ready=matter is None)
+        for store, breaker in self._breakers.items():
+            self._measures.breaker(store, is_open=breaker.state != State.CLOSED)
         self._measures.unserved(len(report.unserved))
         if report.dependencies["redis"] is None:
             await self._positions()

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.answers import AliveAnswer, Dependency, ReadyAnswer, UnservedPartition
-from api.parts import Tollgate
+from api.parts import Application, Tollgate
 
 router = APIRouter(tags=["operations"])
 
@@ -25,13 +25,19 @@ async def get_readiness(tollgate: Tollgate, response: Response) -> ReadyAnswer:
     return ReadyAnswer(
         ready=report.ready,
         dependencies={
-            name: Dependency(ready=detail is None, detail=detail) for name, detail in report.dependencies.items()
+            name: Dependency(ready=detail is None, detail=detail, breaker=_breaker(tollgate, name))
+            for name, detail in report.dependencies.items()
         },
         partitions=report.partitions,
         unserved=[
             UnservedPartition(partition=partition, detail=detail) for partition, detail in report.unserved.items()
         ],
     )
+
+
+def _breaker(tollgate: Application, name: str) -> str | None:
+    breaker = tollgate.breakers.get(name)
+    return breaker.state.value if breaker is not None else None
 
 
 @router.get("/metrics", response_class=Response)

@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.resources import files
 from itertools import islice
 from typing import Any, Final
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from ingest.breaker import Breaker
 from rating.holds import HOLD, OPEN, HoldName, Holds
 from schemas.documents import OPERATION_KEPT_MS
 from schemas.errors import Unavailable
@@ -52,7 +53,9 @@ class RedisAccounts:
     """The Accounts port on redis-py. Time-outs are short and nothing is tried again here: callers know what to
     repeat."""
 
-    def __init__(self, url: str, timeout_seconds: float = 2.0) -> None:
+    def __init__(self, url: str, timeout_seconds: float = 2.0, breaker: Breaker | None = None) -> None:
+        """With a breaker calls are refused at once while Redis does not answer; whoever has to wait for it has none."""
+        self._breaker = breaker
         self._redis: Redis = Redis.from_url(
             url,
             socket_timeout=timeout_seconds,
@@ -64,7 +67,7 @@ class RedisAccounts:
 
     async def position(self, partition: int) -> Position | None:
         """See the port."""
-        async with _mapped():
+        async with self._guarded():
             return _position(await self._redis.hmget(meta_key(partition), _FIELDS))
 
     async def read(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
@@ -79,7 +82,7 @@ class RedisAccounts:
         values: list[bytes | None] = []
         pending = iter(keys)
         while part := list(islice(pending, PART_MAX_ACCOUNTS)):
-            async with _mapped():
+            async with self._guarded():
                 answer = await self._read(keys=[meta_key(partition), *part], args=[expected.ledger_id, expected.offset])
             if not answer[0]:
                 raise PositionMoved(partition, expected.offset, _position(answer[1:]))
@@ -91,7 +94,7 @@ class RedisAccounts:
         of_account: dict[str, list[HoldName]] = {}
         for name in names:
             of_account.setdefault(name.account, []).append(name)
-        async with _mapped(), self._redis.pipeline(transaction=False) as pipeline:
+        async with self._guarded(), self._redis.pipeline(transaction=False) as pipeline:
             for account, asked in of_account.items():
                 fields = [f"{kind}:{name}" for _, kind, name in asked]
                 ended = [f"e:{name}" for _, kind, name in asked if kind == HOLD]
@@ -124,7 +127,7 @@ class RedisAccounts:
         while True:
             following = next(pending, None)
             keys, tail = part.arguments(partition)
-            async with _mapped():
+            async with self._guarded():
                 answer = await self._apply(
                     keys=[meta_key(partition), *keys],
                     args=[
@@ -152,13 +155,13 @@ class RedisAccounts:
             part = following
 
     async def standing(self, partition: int) -> Standing:
-        """See the port."""
-        async with _mapped():
+        """See the port. A look that is taken in any case: it finds out when Redis is back."""
+        async with self._guarded(always=True):
             return _standing(await self._redis.hmget(meta_key(partition), _STANDING_FIELDS))
 
     async def peek(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """See the port."""
-        async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
+        async with self._guarded(), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hmget(meta_key(partition), _STANDING_FIELDS)
             pipeline.get(account_key(partition, key))
             meta, value = await pipeline.execute()
@@ -166,7 +169,7 @@ class RedisAccounts:
 
     async def peek_document(self, partition: int, key: str) -> tuple[Standing, bytes | None]:
         """See the port."""
-        async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
+        async with self._guarded(), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hmget(meta_key(partition), _STANDING_FIELDS)
             pipeline.get(document_key(partition, key))
             meta, body = await pipeline.execute()
@@ -176,7 +179,7 @@ class RedisAccounts:
         """See the port."""
         deadline = time.monotonic() + HALF_APPLIED_SECONDS
         while True:
-            async with _mapped(), self._redis.pipeline(transaction=True) as pipeline:
+            async with self._guarded(), self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hmget(meta_key(partition), [*_FIELDS, "half"])
                 if keys:
                     pipeline.mget([account_key(partition, key) for key in keys])
@@ -189,7 +192,7 @@ class RedisAccounts:
         """See the port."""
         if not keys:
             return []
-        async with _mapped(), self._redis.pipeline(transaction=False) as pipeline:
+        async with self._guarded(), self._redis.pipeline(transaction=False) as pipeline:
             for partition in range(partitions):
                 pipeline.mget([document_key(partition, key) for key in keys])
             answers = await pipeline.execute()
@@ -199,7 +202,7 @@ class RedisAccounts:
         """See the port."""
         cursor = 0
         while True:
-            async with _mapped():
+            async with self._guarded():
                 cursor, names = await self._redis.scan(cursor, match="{*}:a:*", count=1_000)
             for name in names:
                 found = _ACCOUNT_KEY.match(name if isinstance(name, bytes) else name.encode())
@@ -211,6 +214,14 @@ class RedisAccounts:
     async def close(self) -> None:
         """See the port."""
         await self._redis.aclose()
+
+    @asynccontextmanager
+    async def _guarded(self, *, always: bool = False) -> AsyncIterator[None]:
+        with self._breaker.guarded(always=always) if self._breaker is not None else nullcontext():
+            try:
+                yield
+            except _AWAY as error:
+                raise Unavailable(f"redis: {error}") from error
 
 
 _ACCOUNT_KEY: Final = re.compile(rb"\{(\d+)\}:a:(.*)", re.DOTALL)
@@ -226,11 +237,3 @@ def _position(fields: Sequence[Any]) -> Position | None:
 
 def _standing(fields: Sequence[Any]) -> Standing:
     return Standing(_position(fields), fields[6] == b"1", int(fields[7] or 0))
-
-
-@asynccontextmanager
-async def _mapped() -> AsyncIterator[None]:
-    try:
-        yield
-    except _AWAY as error:
-        raise Unavailable(f"redis: {error}") from error

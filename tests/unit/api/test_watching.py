@@ -33,7 +33,15 @@ class CountedLags:
 
 def watch_of(world: World, lags: CountedLags) -> Watch:
     application = world.app.state.application
-    return Watch(application.measures, application.readiness, world.kafka, world.accounts, lags, lambda: NOW)
+    return Watch(
+        application.measures,
+        application.readiness,
+        world.kafka,
+        world.accounts,
+        lags,
+        application.breakers,
+        lambda: NOW,
+    )
 
 
 def value(world: World, name: str, **labels: str) -> float | None:
@@ -85,3 +93,23 @@ async def test_each_dependency_has_a_gauge(world: World, name: str) -> None:
             for each in ("kafka", "redis", "clickhouse", "catalogue")
         }
         assert shown == {each: float(not (away and each == name)) for each in shown}
+
+
+async def test_a_store_that_is_not_asked_is_shown_and_asked_again_when_a_look_finds_it_back(world: World) -> None:
+    """Five failures open; requests are refused without a question; a good look closes before its time."""
+    lags = CountedLags()
+    watch = watch_of(world, lags)
+    world.rows.away = True
+    headers = world.token()
+    for _ in range(6):
+        assert (await world.client.get("/v1/events", headers=headers)).status_code == 503
+    await look(world, watch)
+    assert value(world, "tollgate_breaker_open", store="clickhouse") == 1
+    assert value(world, "tollgate_store_unavailable_total", store="clickhouse") == 6  # five, and the look
+    ready = (await world.client.get("/readyz")).json()["dependencies"]["clickhouse"]
+    assert (ready["ready"], ready["breaker"]) == (False, "open")
+    world.rows.away = False
+    assert (await world.client.get("/v1/events", headers=headers)).status_code == 503
+    await look(world, watch)
+    assert (await world.client.get("/v1/events", headers=headers)).status_code == 200
+    assert value(world, "tollgate_breaker_open", store="clickhouse") == 0
