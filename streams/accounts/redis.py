@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -20,12 +21,15 @@ from redis.backoff import NoBackoff
 from ingest.breaker import Breaker
 from rating.holds import HOLD, OPEN, HoldName, Holds
 from schemas.documents import OPERATION_KEPT_MS
-from schemas.errors import Unavailable
+from schemas.errors import Doubt, Unavailable
 from streams.accounts.parts import PART_MAX_ACCOUNTS, Part, account_key, document_key, parts_of
 from streams.accounts.port import HoldEnd, Position, PositionMoved, Standing
 from streams.admission.keys import holds_key, meta_key
 from streams.admission.store import script_text
 from streams.admission.values import unpack_ended, unpack_names
+
+CLEARING_MS: Final = 30_000
+"""An owner waits so long for whoever clears its partition and says no more: that process may have died."""
 
 HALF_APPLIED_SECONDS: Final = 10.0
 """A proof waits so long for the end of an application in parts: its owner may have died, and a new one is on its way.
@@ -64,11 +68,51 @@ class RedisAccounts:
         )
         self._apply = self._redis.register_script(script_text("apply", "streams.accounts"))
         self._read = self._redis.register_script(_script("read"))
+        self._clear = self._redis.register_script(_script("clear"))
 
     async def position(self, partition: int) -> Position | None:
         """See the port."""
         async with self._guarded():
-            return _position(await self._redis.hmget(meta_key(partition), _FIELDS))
+            *stands, until = await self._redis.hmget(meta_key(partition), [*_FIELDS, "until"])
+        if not _is_clearing(stands):
+            return _position(stands)
+        if int(until or 0) > time.time_ns() // 1_000_000:
+            raise Unavailable(f"redis: partition {partition} is being cleared, to be folded again")
+        # Whoever cleared it is gone: what is left of the values is written over.
+        async with self._guarded():
+            mark: Any = stands[0]
+            await self._clear(keys=[meta_key(partition)], args=[mark, "end", 0])
+        return None
+
+    async def clear(self, partition: int) -> int:
+        """Forgets all accounts and documents of a partition, so that its owner folds the ledger again; how many.
+
+        Nobody reads or writes them meanwhile: readers find the partition not served, its owner waits. Errors: Doubt if
+        it took so long that its owner went on without."""
+        mark = f"{_CLEARING}{secrets.token_hex(8)}"
+        count = 0
+        await self._forget(partition, mark, "begin", [])
+        for pattern in (f"{{{partition}}}:a:*", f"{{{partition}}}:d:*"):
+            cursor = 0
+            while True:
+                async with self._guarded():
+                    cursor, names = await self._redis.scan(cursor, match=pattern, count=1_000)
+                found = [name if isinstance(name, bytes) else name.encode() for name in names]
+                ours = [name for name in found if _OF_LEDGER.match(name)]
+                for start in range(0, len(ours), PART_MAX_ACCOUNTS):
+                    await self._forget(partition, mark, "more", ours[start : start + PART_MAX_ACCOUNTS])
+                count += len(ours)
+                if cursor == 0:
+                    break
+        await self._forget(partition, mark, "end", [])
+        return count
+
+    async def _forget(self, partition: int, mark: str, step: str, names: Sequence[bytes]) -> None:
+        until = time.time_ns() // 1_000_000 + CLEARING_MS
+        async with self._guarded():
+            done = await self._clear(keys=[meta_key(partition), *names], args=[mark, step, until])
+        if not done:
+            raise Doubt(f"partition {partition} was taken over while it was cleared; clear it again")
 
     async def read(self, partition: int, expected: Position, keys: Sequence[str]) -> list[bytes | None]:
         """See the port."""
@@ -225,6 +269,8 @@ class RedisAccounts:
 
 
 _ACCOUNT_KEY: Final = re.compile(rb"\{(\d+)\}:a:(.*)", re.DOTALL)
+_OF_LEDGER: Final = re.compile(rb"\{\d+\}:[ad]:", re.DOTALL)
+_CLEARING: Final = "clearing-"
 _FIELDS = ["ledger", "offset", "seq", "usage", "account", "catalog"]
 _STANDING_FIELDS = [*_FIELDS, "serving", "beat"]
 
@@ -233,6 +279,10 @@ def _position(fields: Sequence[Any]) -> Position | None:
     if fields[0] is None:
         return None
     return Position(fields[0].decode(), *(int(value) for value in fields[1:6]))
+
+
+def _is_clearing(fields: Sequence[Any]) -> bool:
+    return fields[0] is not None and fields[0].startswith(_CLEARING.encode())
 
 
 def _standing(fields: Sequence[Any]) -> Standing:
