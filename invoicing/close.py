@@ -349,7 +349,7 @@ class Closer:
             summary.unchanged += 1
         else:
             async with self._places:
-                operation = await self._settled(draft_command(standing, data))
+                operation = await self.settled(draft_command(standing, data))
             if operation.reason == "stale":
                 return False
             summary.drafted += operation.status == DONE
@@ -360,7 +360,8 @@ class Closer:
             summary.invoices.append((standing.tenant, body["id"]))
         return True
 
-    async def _settled(self, command: Command) -> Operation:
+    async def settled(self, command: Command) -> Operation:
+        """What became of a command, waited for. Errors: Unavailable, InvalidInput for one that is no command."""
         operation = await self._commands.run(command)
         deadline = time.monotonic() + SETTLE_SECONDS
         while operation.status == PENDING:
@@ -401,7 +402,7 @@ class Closer:
             data["due_days"] = due_days
         if not body.get("numbering"):
             command = Command(tenant, body["customer"], types.INVOICE_FINALIZE, f"finalize:{invoice_id}", data)
-            operation = await self._settled(command)
+            operation = await self.settled(command)
             if operation.status != DONE and operation.reason != "state":
                 raise InvalidInput(operation.reason, operation.detail)
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -427,7 +428,7 @@ class Closer:
             f"void:{invoice_id}",
             {name: value for name, value in data.items() if value is not None},
         )
-        operation = await self._settled(command)
+        operation = await self.settled(command)
         if operation.status != DONE:
             raise InvalidInput(operation.reason, operation.detail)
         return await self.invoice(tenant, invoice_id)

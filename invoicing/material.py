@@ -222,7 +222,10 @@ def _unit(amount: Fraction | None) -> str | None:
 def _shortfalls(
     catalogue: CompiledCatalogue, account: Account, plan: Plan | None, period: Period, sums: Sequence[PriceSum]
 ) -> list[Shortfall]:
-    """Minimums and what prices ask for no usage; the plan's commitment."""
+    """Minimums and what prices ask for no usage; the plan's commitment. A customer that had neither a plan nor a
+    charge in the period was not there."""
+    if plan is None and not sums:
+        return []
     charged: dict[str, int] = {}
     for one in sums:
         charged[one.price_id] = charged.get(one.price_id, 0) + one.amount

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ingest.publish import Bounds, Publisher
-from invoicing.close import Closer
+from invoicing.close import Closer, Commanding, Reader
 from invoicing.usage_rows import UsageRows
 from rating.book import PriceBook
 from schemas.settings import Settings
@@ -72,3 +72,33 @@ async def opened(settings: Settings) -> AsyncIterator[Closer]:
     finally:
         await publisher.close()
         await accounts.close()
+
+
+class Lazily:
+    """The closer of a process that has the other parts already; it connects to ClickHouse when it is first asked."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        clickhouse_url: str,
+        reader: Reader,
+        commands: Commanding,
+        book: PriceBook,
+        partitions: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._url = clickhouse_url
+        self._reader = reader
+        self._commands = commands
+        self._book = book
+        self._partitions = partitions
+        self._made: Closer | None = None
+
+    async def __call__(self) -> Closer:
+        """The closer. Errors: Unavailable."""
+        if self._made is None:
+            rows = await asyncio.to_thread(UsageRows, self._url)
+            ends = ledger_ends(self._bootstrap)
+            count = await self._partitions()
+            self._made = Closer(rows, self._reader, self._commands, self._book, count, ends, now)
+        return self._made

@@ -156,7 +156,8 @@ class _Numbered(_Command, frozen=True, kw_only=True, gc=False):
 
 class _Clock(_Command, frozen=True, kw_only=True, gc=False):
     clock: Id
-    now: Timestamp
+    now: Timestamp | None = None
+    """Absent: as it stands."""
     name: _Words | None = None
     customers: Annotated[list[Id], msgspec.Meta(max_length=CLOCK_CUSTOMERS_MAX)] | None = None
 

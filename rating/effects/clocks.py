@@ -19,8 +19,11 @@ from schemas.period import format_time, parse_time
 def set_clock(turn: Turn) -> None:
     """tollgate.clock.set: makes a clock or moves it on, and tells its customers in the same transaction."""
     data = turn.event.data
-    clock, now = data["clock"], parse_time(data["now"])
+    clock = data["clock"]
     stands = turn.document(COUNTER, types.clock_id(clock))
+    if not data.get("now") and stands is None:
+        raise Refused("not_found", f"there is no clock {clock!r}")
+    now = parse_time(data.get("now") or (stands or {})["now"])
     if stands is not None and now < parse_time(stands["now"]):
         raise Refused("state", f"the clock {clock!r} stands at {stands['now']}; it goes forward only")
     customers = list(dict.fromkeys([*(stands["customers"] if stands else ()), *(data.get("customers") or ())]))

@@ -13,6 +13,7 @@ from schemas.customer import FIELDS, check_fields, merged, terms_of
 from schemas.documents import CUSTOMER
 from schemas.errors import InvalidInput
 from schemas.event import Event
+from schemas.invoicing_commands import CLOCK_SET, CLOCKS_CUSTOMER
 from schemas.period import format_time
 
 
@@ -39,6 +40,9 @@ def put_customer(turn: Turn) -> None:
     rest = {name: value for name, value in stands.items() if name not in FIELDS}
     body = {**rest, **fields, "updated_at": format_time(turn.event.occurred_at)}
     turn.put(CUSTOMER, turn.event.customer, body)
+    if fields.get("test_clock") and fields["test_clock"] != before.get("test_clock"):
+        joining = {"clock": fields["test_clock"], "customers": [turn.event.customer]}
+        turn.command(CLOCKS_CUSTOMER, CLOCK_SET, f"{turn.event.id}:clock"[:200], joining)
     turn.result["request"] = data.get("request")
     turn.result["customer"] = body
 
