@@ -25,6 +25,7 @@ from rating.measure import (
     compile_measure,
     compile_value,
     count,
+    fields_of,
     may_be_negative,
 )
 from rating.model import Exact, nano_units
@@ -35,7 +36,7 @@ from schemas import catalog_shapes, expression
 from schemas.catalog import Catalog, CatalogVersion
 from schemas.catalog_faults import BUILT_IN_LEVELS, SUMMED
 from schemas.errors import InvariantBroken
-from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
+from schemas.usage_types import PRODUCT_USAGE_RECORDED, TOKENS_USED, USAGE_REPORTED
 
 MAX_TIMELINES: Final = 16_384
 """Sets of dimensions whose prices are kept at hand (some 10 MB); a sender of ever new ones only costs look-ups."""
@@ -65,6 +66,8 @@ class CompiledMeter:
     """Whether an event's quantity may be negative."""
     value_of: ValueOf | None
     """What a meter of `unique` tells apart."""
+    fields: tuple[str, ...] | None
+    """The fields of data whose value, or difference, it measures; None: something else."""
 
 
 class CompiledCatalogue:
@@ -87,6 +90,9 @@ class CompiledCatalogue:
                 self._reported[meter.id] = (compiled,)
             else:
                 self._by_type[meter.event_type] = (*self._by_type.get(meter.event_type, ()), compiled)
+        of_tokens = [meter for meter in catalog.meters if meter.event_type == TOKENS_USED]
+        self.plain_by_model = all(set(meter.dimensions) <= {"model"} and not meter.bounds for meter in of_tokens)
+        """Whether session.tokens_used of one model are priced alike."""
         self._common, self._of_plans = self._grouped()
         self._timelines: dict[tuple[str, Dimensions, str | None, bytes], Timeline] = {}
         self._meters = {meter.id: meter for meter in catalog.meters}
@@ -199,7 +205,8 @@ def _compile_meter(meter: catalog_shapes.Meter, priced: bool) -> CompiledMeter:
     else:
         measure, signed = compile_measure(parsed), may_be_negative(parsed, meter.event_type)
     of_period = _OF_THE_PERIOD.get(how)
-    return CompiledMeter(meter.id, measure, _dimensions(meter), priced, of_period, signed, value_of)
+    fields = fields_of(parsed) if how == "sum" and not signed else None
+    return CompiledMeter(meter.id, measure, _dimensions(meter), priced, of_period, signed, value_of, fields)
 
 
 def _dimensions(meter: catalog_shapes.Meter) -> Callable[[Measurable], Dimensions]:
@@ -260,7 +267,7 @@ class Reigns(NamedTuple):
 
 
 class PriceBook:
-    """All versions seen so far. Compiles a version when it is first asked for."""
+    """All versions seen so far, packed but for those in force. Compiles a version when it is first asked for."""
 
     def __init__(self) -> None:
         self._versions: dict[str | None, list[CatalogVersion]] = defaultdict(list)
@@ -273,9 +280,18 @@ class PriceBook:
         """Takes a version; they come in ascending order. Errors: InvariantBroken."""
         if version.version <= self.position:
             raise InvariantBroken(f"catalogue version {version.version} came after {self.position}")
+        replaced = self._standing(version.tenant, self.position)
         self._versions[version.tenant].append(version)
         self.position = version.version
         self._at_hand.clear()
+        standing = {still.version for still in self._standing(version.tenant, self.position)}
+        for old in replaced:
+            if old.version not in standing:
+                self._compiled.pop(old.version, None)  # a batch that still goes by it compiles it again
+
+    def prepare(self, version: CatalogVersion) -> None:
+        """Compiles a version ahead of `add`; may run in another thread."""
+        self._compile(version)
 
     def catalogue(self, tenant: str, position: int, occurred_at: int = FOREVER) -> CompiledCatalogue | None:
         """A tenant's catalogue at a position for events of a time, without one for those of the farthest future; None
@@ -311,7 +327,7 @@ class PriceBook:
         standing = []
         for version in reversed(versions[: bisect_right(versions, position, key=lambda version: version.version)]):
             standing.append(version)
-            if version.catalog.effective_from is None:
+            if version.effective_from is None:
                 break
         return standing
 
@@ -332,7 +348,7 @@ class PriceBook:
 
 
 def _start(version: CatalogVersion) -> int:
-    start = version.catalog.effective_from
+    start = version.effective_from
     return FOREVER_AGO if start is None else start
 
 

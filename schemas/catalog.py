@@ -16,9 +16,9 @@ import zlib
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -37,6 +37,9 @@ PLAIN_FORMAT: Final = 1
 DEFLATED_FORMAT: Final = 2
 """Formats of the record of `catalog.versions`: with the document itself, or, where that is large, with its zlib bytes
 in base 64. A reader that meets a later one stops: it would rate by what it cannot read."""
+
+UNPACKED_KEPT: Final = 16
+"""Catalogues of versions kept unpacked beside those that are in force."""
 
 RECORD_MARGIN_BYTES: Final = 1024
 """What Kafka's own framing and the key of a record take of `max.message.bytes`."""
@@ -81,6 +84,16 @@ class Catalog:
         return _checksum(self.document)
 
 
+class Packed(NamedTuple):
+    """A catalogue as it lies in memory while nobody asks for it."""
+
+    number: int
+    checksum: str
+    effective_from: int | None
+    deflated: bytes
+    """zlib of its document as JSON: some hundredth of what it takes unpacked."""
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogVersion:
     """A catalogue as it was applied: for one tenant, or, with None, for all that have none of their own."""
@@ -89,7 +102,22 @@ class CatalogVersion:
     tenant: str | None
     applied_at: int
     """Microseconds."""
-    catalog: Catalog
+    held: Catalog | Packed
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalogue, unpacked if need be. Errors: InvariantBroken where it can no longer be read."""
+        return self.held if isinstance(self.held, Catalog) else _unpacked(self.held)
+
+    @property
+    def effective_from(self) -> int | None:
+        """That of the catalogue."""
+        return self.held.effective_from
+
+    @property
+    def checksum(self) -> str:
+        """That of the catalogue."""
+        return self.held.checksum
 
 
 def parse(text: str | bytes) -> Catalog:
@@ -164,8 +192,8 @@ _RECORD: Final = msgspec.json.Decoder(_Record)
 def decode(raw: bytes, offset: int) -> CatalogVersion:
     """A record of `catalog.versions`. What was applied stands: it is not judged again by rules that came later.
 
-    Errors: InvalidInput `bad_catalog` for what `encode` never wrote, InvariantBroken for a record of a later format
-    or one whose catalogue is not the one that was applied.
+    Its catalogue stays packed until it is asked for. Errors: InvalidInput `bad_catalog` for what `encode` never wrote,
+    InvariantBroken for a record of a later format or one whose catalogue is not the one that was applied.
     """
     try:
         record = _RECORD.decode(raw)
@@ -182,11 +210,19 @@ def decode(raw: bytes, offset: int) -> CatalogVersion:
         raise InvariantBroken(f"catalogue version {offset + 1} does not have the checksum it was applied with")
     if record.tenant is not None:
         check_id(record.tenant, "/tenant")
+    deflated = record.deflated or zlib.compress(orjson.dumps(document), 1)
+    packed = Packed(offset + 1, record.checksum, _effective_from(document), deflated)
+    return CatalogVersion(offset + 1, record.tenant, record.applied_at, packed)
+
+
+@lru_cache(UNPACKED_KEPT)
+def _unpacked(packed: Packed) -> Catalog:
+    document = _inflated(packed.deflated)
     faults: list[Fault] = []
     parts = {kind: well_formed(adapter, kind, document.get(kind), faults) for kind, adapter in _PARTS.items()}
     if faults:
-        raise InvariantBroken(f"catalogue version {offset + 1} can no longer be read: {faults[0]}")
-    return CatalogVersion(offset + 1, record.tenant, record.applied_at, _catalog(document, parts))
+        raise InvariantBroken(f"catalogue version {packed.number} can no longer be read: {faults[0]}")
+    return _catalog(document, parts)
 
 
 def _inflated(deflated: bytes) -> Any:
@@ -200,8 +236,13 @@ def _catalog(document: Mapping[str, Any], parts: Mapping[str, Mapping[int, Any]]
         meters=tuple(parts["meters"].values()),
         prices=tuple(parts["prices"].values()),
         plans=tuple(parts["plans"].values()),
-        effective_from=_FIELDS["effective_from"].validate_python(document.get("effective_from")),
+        effective_from=_effective_from(document),
     )
+
+
+def _effective_from(document: Mapping[str, Any]) -> int | None:
+    start: int | None = _FIELDS["effective_from"].validate_python(document.get("effective_from"))
+    return start
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

@@ -79,6 +79,10 @@ async def keep_up(bootstrap: str, book: PriceBook, known: asyncio.Event) -> None
         try:
             async with aclosing(_batches(bootstrap, book.position)) as batches:
                 async for versions in batches:
+                    if (
+                        versions and known.is_set()
+                    ):  # a version that comes while others are rated by must not hold them up
+                        await asyncio.to_thread(book.prepare, versions[-1])
                     for version in versions:
                         book.add(version)
                         log.info("catalogue version %d of %s", version.version, version.tenant or "all tenants")

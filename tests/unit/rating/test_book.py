@@ -9,7 +9,7 @@ import pytest
 
 from rating import book as book_module
 from rating.book import CompiledCatalogue, PriceBook
-from schemas.catalog import Catalog, CatalogVersion, from_document
+from schemas.catalog import Catalog, CatalogVersion, decode, encode, from_document
 from schemas.errors import InvariantBroken
 from schemas.money import NANOS
 from schemas.period import parse_time
@@ -203,6 +203,23 @@ def test_a_version_holds_for_events_from_its_effective_from_on() -> None:
     assert book.version("acme", 9, JANUARY - 1) is None
     add(5, "acme", None)
     assert [in_force("acme", instant) for instant in (0, MARCH)] == [5, 5]
+
+
+def test_what_no_event_is_rated_by_any_more_is_not_kept_compiled() -> None:
+    """However often a catalogue is applied; a batch that still goes by an old version gets it compiled again."""
+    book = PriceBook()
+    for version in range(1, 30):
+        encoded = encode(catalog([{"id": f"p{version}"}]), "acme" if version % 2 else None, 0)
+        read = decode(encoded, version - 1)
+        book.prepare(read)
+        book.add(read)
+        assert book.catalogue("acme", version) is not None
+        assert book.catalogue("default", version) is None or version > 1
+    assert len(book._compiled) == 2
+    old = book.catalogue("acme", 3)
+    assert old is not None
+    assert old.price_by_id("p3") is not None
+    assert [version.catalog.prices[0].id for version in book.versions("acme")] == [f"p{at}" for at in range(1, 30)]
 
 
 def test_versions_come_in_ascending_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from base64 import b64encode
@@ -194,6 +195,17 @@ def test_a_catalogue_that_fits_no_record_is_refused_whole() -> None:
     names = [noise.randbytes(90).hex() for _ in range(30_000)]
     with pytest.raises(CatalogRefused, match="fits no record"):
         encode(replace(large(1), prices=tuple(p for name in names for p in large(1, name).prices)), None, 0)
+
+
+def test_a_version_whose_catalogue_can_no_longer_be_read_says_so_when_it_is_asked_for() -> None:
+    """One that newer versions replaced holds nobody up; its checksum and time are known without reading it."""
+    fields = orjson.loads(encode(replace(parse(WHOLE), effective_from=None), None, 0))
+    document = {**fields["catalog"], "meters": [{"id": "m"}]}
+    checksum = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    version = decode(orjson.dumps({**fields, "catalog": document, "checksum": checksum}), offset=6)
+    assert (version.version, version.checksum, version.effective_from) == (7, checksum, None)
+    with pytest.raises(InvariantBroken, match="version 7 can no longer be read"):
+        _ = version.catalog
 
 
 def test_a_lone_price_needs_only_its_model_and_fields() -> None:
