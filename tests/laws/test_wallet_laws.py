@@ -16,12 +16,14 @@ from schemas.money import format_nanos
 from tests.fakes.commands import FakeCommands
 from tests.fakes.partition import reported
 
-CUSTOMERS = ("a", "b", "c")
+CUSTOMERS = ("a", "b")
 OUT = {commands.WALLET_WITHDRAW, commands.WALLET_REFUND, commands.WALLET_TRANSFER}
 
 amounts = st.integers(1, 8 * 10**9).map(format_nanos)
 money = st.fixed_dictionaries({"amount": amounts, "currency": st.just("USD")})
+usage = st.tuples(st.just("usage"), st.fixed_dictionaries({"quantity": st.integers(1, 5)}))
 asked = st.one_of(
+    usage,
     st.tuples(st.just(commands.WALLET_DEPOSIT), money),
     st.tuples(
         st.just(commands.WALLET_CREDIT),
@@ -36,9 +38,9 @@ asked = st.one_of(
         st.just(commands.CUSTOMER_PUT),
         st.sampled_from(("prepaid", "postpaid")).map(lambda how: {"fields": {"collection": how, "credit_limit": "5"}}),
     ),
-    st.tuples(st.just("usage"), st.fixed_dictionaries({"quantity": st.integers(1, 5)})),
+    usage,
 )
-steps = st.lists(st.tuples(st.sampled_from(CUSTOMERS), asked, st.booleans()), max_size=40)
+steps = st.lists(st.tuples(st.sampled_from(CUSTOMERS), asked, st.booleans()), min_size=8, max_size=30)
 
 
 class Carried:
