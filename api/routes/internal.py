@@ -14,11 +14,13 @@ from api.answers import Amount, Quantity
 from api.auth import needs
 from api.bodies import JSON, described_body, json_judged, read_body
 from api.pages import From, Month, To, span_of
-from api.parts import Tollgate
+from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, Refused, not_found
 from api.tokens import Token
 from ingest.accept import Record, split_batch
 from ingest.device_report import released
+from rating.wallet import spendable
+from schemas.account import Account
 from schemas.errors import InvalidInput, Unavailable
 from schemas.limits import BATCH_MAX_ENTRIES
 from schemas.money import format_nanos
@@ -182,13 +184,12 @@ async def get_user_balance(user: UserId, tollgate: Tollgate, token: Annotated[To
     """Whether a user has anything to spend. In trouble it answers as TOLLGATE_ADMISSION_ON_ERROR says."""
     parts = tollgate.parts
     try:
-        account = await tollgate.balances.account(token.tenant, user)
+        account, available = await _wallet(tollgate, token.tenant, user)
     except Unavailable:
         allowed = parts.admission_on_error == "allow"
         return _balance(0, allowed, None if allowed else "unavailable")
     if account is None:
         return _balance(0, False, "unknown_user")
-    available = account.balance
     return _balance(account.balance, available > 0, None if available > 0 else "wallet")
 
 
@@ -223,6 +224,15 @@ async def get_user_usage(
     return UserUsage(
         userId=user, items=items, totals={currency: _plain(total) for currency, total in sorted(totals.items())}
     )
+
+
+async def _wallet(tollgate: Application, tenant: str, user: str) -> tuple[Account | None, int]:
+    """The account, and what of it may be spent beside what open holds hold, of one moment; nanos."""
+    if tollgate.parts.admission is not None:
+        account, _, available = await tollgate.parts.admission.held(tenant, user)
+        return account, available
+    account = await tollgate.balances.account(tenant, user)
+    return account, spendable(account) if account is not None else 0
 
 
 def _allocation(report: bytes) -> str | None:
