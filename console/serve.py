@@ -30,18 +30,22 @@ def log_to_stderr() -> None:
 @click.command()
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Rating workers.")
 def serve(workers: int) -> int:
-    """Run API, rating workers and sink under one supervisor, in the foreground."""
+    """Run API, rating workers, sink and scheduler under one supervisor, in the foreground."""
     end_with_supervisor()  # the demo's, when it is one
     log_to_stderr()
     settings = attach(Settings.from_environment())  # what is not there is said at once, not by every child
-    roles = [Role("worker", number) for number in range(workers)] + [Role("sink", 0), Role("api", 0)]
+    roles = [Role("worker", number) for number in range(workers)] + [
+        Role("sink", 0),
+        Role("api", 0),
+        Role("scheduler", 0),
+    ]
     return supervise(settings, roles, expose(settings))
 
 
 @click.command()
 def worker() -> int:
     """Run one rating worker."""
-    settings = _begin()
+    settings = begin()
     module = import_module("streams.worker")
     code: int = uvloop.run(module.run(settings, partial(say_ready, settings.data_dir), expose(settings)))
     module.exit_process(code)
@@ -51,7 +55,7 @@ def worker() -> int:
 @click.command()
 def api() -> int:
     """Run the HTTP API."""
-    settings = _begin()
+    settings = begin()
     code: int = import_module("api.server").run(
         settings,
         settings.kafka_bootstrap,
@@ -66,13 +70,13 @@ def api() -> int:
 @click.command()
 def sink() -> int:
     """Run the sink that writes the ledger into ClickHouse."""
-    settings = _begin()
+    settings = begin()
     tell = partial(say_ready, settings.data_dir)
     code: int = uvloop.run(import_module("streams.sink").run(settings, tell, expose(settings)))
     return code
 
 
-def _begin() -> Settings:
+def begin() -> Settings:
     """What every process of ours begins with; its settings have the addresses filled in."""
     end_with_supervisor()
     log_to_stderr()

@@ -43,15 +43,19 @@ def now() -> int:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Closer]:
-    """A closer with connections of its own. `settings` with the addresses filled in. Errors: Unavailable."""
+async def opened(settings: Settings, book: PriceBook | None = None) -> AsyncIterator[Closer]:
+    """A closer with connections of its own, and with all catalogue versions of now where no `book` is given.
+
+    `settings` with the addresses filled in. Errors: Unavailable.
+    """
     bootstrap, redis_url, url = settings.kafka_bootstrap, settings.redis_url, settings.clickhouse_url
     assert bootstrap is not None
     assert redis_url is not None
     assert url is not None
-    book = PriceBook()
-    for version in await catalogue.read_all(bootstrap):
-        book.add(version)
+    if book is None:
+        book = PriceBook()
+        for version in await catalogue.read_all(bootstrap):
+            book.add(version)
     partitions = await partition_count(bootstrap)
     accounts = RedisAccounts(redis_url, timeout_seconds=10.0)
     rows = await asyncio.to_thread(UsageRows, url)

@@ -64,8 +64,7 @@ def draft(turn: Turn) -> None:
     turn.put(
         COUNTER, types.billing_id(turn.event.customer), noted(billing, entry_of(body, seq, data["adjusts"], DRAFT))
     )
-    if stands is None:
-        tell(turn, "invoice.created", body)
+    _tell_drafted(turn, body, new=stands is None)
 
 
 def finalize(turn: Turn) -> None:
@@ -81,7 +80,7 @@ def drafted_and_finalized(turn: Turn, invoice: Draft, subscription_id: str) -> N
     at = now_of(turn)
     body = invoice.document(at) | {"position": {}, "adjusts": [], "takes": None, "subscription_id": subscription_id}
     turn.put(COUNTER, types.billing_id(turn.event.customer), noted(billing_of(turn), entry_of(body, None, [], DRAFT)))
-    tell(turn, "invoice.created", body)
+    _tell_drafted(turn, body, new=True)
     _finalize(turn, body)
 
 
@@ -130,6 +129,16 @@ def void(turn: Turn) -> None:
     turn.put(INVOICE, body["id"], body)
     turn.put(COUNTER, types.billing_id(turn.event.customer), with_state(billing_of(turn), body["id"], VOID))
     tell(turn, "invoice.voided", body)
+
+
+def _tell_drafted(turn: Turn, body: Mapping[str, Any], *, new: bool) -> None:
+    """A period was worked out; the first time its invoice also came into being."""
+    names = ("period", "currency", "subtotal", "tax", "total")
+    worked_out = {name: body[name] for name in names} | {"user_id": turn.event.customer, "invoice_id": body["id"]}
+    turn.emit("billing.calculated", worked_out)
+    if new:
+        turn.emit("billing.record_created", worked_out | {"kind": body["kind"]})
+        tell(turn, "invoice.created", body)
 
 
 def _finalize(turn: Turn, body: dict[str, Any]) -> None:
