@@ -63,7 +63,22 @@ def client_of(served: Served, tenant: str) -> httpx.AsyncClient:
     """The scheduler's client: `X-Service-Token`, and eight seconds of patience."""
     found = LISTENING.findall(served.log.read_text())
     token = served.tollgate("token", "issue", "--tenant", tenant).stdout.splitlines()[-1]
-    return httpx.AsyncClient(base_url=found[-1], headers={"X-Service-Token": token}, timeout=8)
+    patience = httpx.Timeout(8, pool=None)
+    return httpx.AsyncClient(base_url=found[-1], headers={"X-Service-Token": token}, timeout=patience)
+
+
+async def posted(client: httpx.AsyncClient, path: str, body: Any) -> None:
+    """Sent as the scheduler does it: up to three times, for what is not answered within its patience."""
+    for attempt in range(3):
+        try:
+            answer = await client.post(path, json=body)
+        except httpx.TimeoutException:
+            if attempt == 2:
+                raise
+            continue
+        if answer.status_code != 503 or attempt == 2:
+            assert answer.status_code == 200, answer.text
+            return
 
 
 def report(number: int, chance: random.Random) -> dict[str, Any]:
@@ -122,12 +137,9 @@ async def by_http(served: Served, tenant: str, told: list[dict[str, Any]]) -> No
             }
             for one in told
         ]
-        sent = [client.post(url, json=one) for one in told[::2]]
-        sent += [
-            client.post(f"{url}/batch", json=spelled[start : start + BATCH]) for start in range(0, len(told), BATCH)
-        ]
-        for answer in await asyncio.gather(*sent):
-            assert answer.status_code == 200, answer.text
+        sent = [posted(client, url, one) for one in told[::2]]
+        sent += [posted(client, f"{url}/batch", spelled[start : start + BATCH]) for start in range(0, len(told), BATCH)]
+        await asyncio.gather(*sent)
 
 
 def test_a_thousand_releases_told_three_times_by_two_roads_are_charged_once_each(served: Served, tenant: str) -> None:
@@ -142,8 +154,11 @@ def test_a_thousand_releases_told_three_times_by_two_roads_are_charged_once_each
         )
 
     asyncio.run(at_once())
-    outcomes = served.await_outcomes(tenant, 3 * RELEASES)
-    assert outcomes == {"rated": RELEASES, "duplicate": 2 * RELEASES}
+    served.await_outcomes(tenant, 3 * RELEASES)
+    until(lambda: served.outcomes(tenant)["rated"] >= RELEASES)
+    outcomes = served.outcomes(tenant)
+    assert outcomes.keys() == {"rated", "duplicate"}
+    assert outcomes["rated"] == RELEASES
     rows = served.ask(
         "SELECT allocation_id, toInt64(sum(quantity)), sum(amount) FROM tollgate.rated_usage "
         "WHERE tenant = {tenant:String} AND meter = 'core_seconds' GROUP BY allocation_id",
