@@ -23,7 +23,9 @@ from api.watching import Lags, Watch
 from ingest.accept import Record
 from ingest.breaker import Breaker
 from invoicing.close import Closer
+from rating.admission import wallet_room
 from rating.book import PriceBook
+from schemas.account import Account
 from schemas.catalog import Catalog
 from schemas.commands import Command
 from schemas.errors import Unavailable
@@ -60,6 +62,9 @@ class Commanding(Protocol):
 
     async def run(self, command: Command) -> Operation:
         """Sends a command, unless its id has a final outcome, and waits for a while for what becomes of it."""
+
+    async def known(self, command: Command) -> Operation | None:
+        """The final outcome that a command's id has already, if it is kept."""
 
     async def find(self, tenant: str, operation_id: str, partition: int = -1, offset: int = -1) -> Operation | None:
         """What became of a command, or that it is pending; None: nothing is known of it."""
@@ -133,6 +138,15 @@ class Application:
         if self._admission is None:
             raise Unavailable("admission is not served here")
         return self._admission
+
+    async def wallet(self, tenant: str, customer: str) -> tuple[Account | None, int, int]:
+        """A customer's account, what open holds hold of its wallet, and what is available, all of one moment; nanos.
+
+        Errors: Unavailable."""
+        if self._admission is not None:
+            return await self._admission.held(tenant, customer)
+        account = await self.balances.account(tenant, customer)
+        return account, 0, wallet_room(account)
 
     @property
     def settlements(self) -> Settlements:

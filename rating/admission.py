@@ -6,8 +6,8 @@ that depends on its period, how much of it is assumed to be on its way (`reach`)
 bounds are compared with that where both can be compared in one step, in Redis. What the account alone forbids (it is
 closed, its plan lacks a feature) is `denied` at once.
 
-Room of the wallet, prepaid: balance + overdraft; postpaid: balance + credit limit - receivable. Credits that have
-expired and are not yet taken out do not count. A hard quota has room up to its limit and grace, a soft one any.
+Room of the wallet, prepaid: balance + overdraft; postpaid: balance + credit limit - receivable. A hard quota has room
+up to its limit and grace, a soft one any.
 
 Errors: InvalidInput `unknown_meter`, and those of `rating.sizing` and of measuring.
 """
@@ -24,7 +24,8 @@ from rating.measure import compile_dimensions
 from rating.quota_rule import QuotaRule
 from rating.quotas import DEVICES_OPEN, Used, level_of, limit_of, quota_key, scope_of, usage
 from rating.sizing import Buyer, Shape, Sized, affordable, reach_name, size_event, size_meter
-from schemas.account import PREPAID, Account
+from rating.wallet import spendable
+from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.limits import ID_MAX_CHARACTERS
 from schemas.money import NANOS
@@ -121,14 +122,9 @@ class Assessment:
     plan: str
 
 
-def wallet_room(account: Account | None, now: int) -> int:
+def wallet_room(account: Account | None) -> int:
     """What a customer may spend before anything is held, in nanos."""
-    if account is None:
-        return 0
-    terms = account.terms
-    lapsed = sum(grant.remaining for grant in account.grants if 0 < grant.expires_at <= (account.clock or now))
-    more = terms.overdraft if terms.collection == PREPAID else terms.credit_limit - account.receivable
-    return account.balance - lapsed + more
+    return spendable(account) if account is not None else 0
 
 
 def assess(
@@ -144,7 +140,7 @@ def assess(
     shape = _shape(ask, now) if isinstance(ask.wish, EventAsk) else None
     sized = _sizes(buyer, ask, shape, reach)
     amount = ask.wish.amount if isinstance(ask.wish, AmountAsk) else sum(one.amount for one in sized)
-    room = wallet_room(account, now)
+    room = wallet_room(account)
     bounds = [Bound(MONEY, "", room if amount else None, amount, "wallet")]
     denied = _closed(account)
     if buyer is not None:

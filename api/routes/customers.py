@@ -15,7 +15,6 @@ from api.parts import Application, Tollgate
 from api.problems import not_found
 from api.shaping import charge, movement, usage_sum
 from api.tokens import Token
-from rating.wallet import spendable
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.limits import ID_MAX_CHARACTERS
@@ -35,10 +34,10 @@ Kind = Literal[
 @router.get("/balance")
 async def get_balance(customer: Id, tollgate: Tollgate, token: Reader) -> Balance:
     """The wallet as of the last applied entry of the ledger."""
-    account = await tollgate.balances.account(token.tenant, customer)
+    account, held, available = await tollgate.wallet(token.tenant, customer)
     if account is None:
         raise not_found("customer with this id")
-    return Balance(customer=customer, balances=[_balance(account)] if account.currency else [])
+    return Balance(customer=customer, balances=[_balance(account, held, available)] if account.currency else [])
 
 
 @router.get("/usage")
@@ -126,13 +125,12 @@ def _groups(given: list[str] | None) -> list[str]:
     return groups
 
 
-def _balance(account: Account) -> CurrencyBalance:
-    held = 0  # nothing holds money yet
+def _balance(account: Account, held: int, available: int) -> CurrencyBalance:
     return CurrencyBalance(
         currency=account.currency,
         balance=format_nanos(account.balance),
         held=format_nanos(held),
-        available=format_nanos(spendable(account) - held),
+        available=format_nanos(available),
         grants=[
             CreditGrant(
                 credit_id=grant.credit_id,

@@ -190,7 +190,7 @@ class Admission:
         """The account, what open holds hold of its wallet, and what is available, all of one moment; nanos."""
         partition, key = await self._where(tenant, customer)
         account, (held,) = await self._held(partition, key, [MONEY])
-        return account, held, wallet_room(account, self._now()) - held
+        return account, held, wallet_room(account) - held
 
     async def held_of_quotas(self, tenant: str, customer: str, quotas: Sequence[tuple[str, str]]) -> tuple[int, ...]:
         """What open holds hold of quotas, named by id and scope."""

@@ -1,0 +1,301 @@
+"""Checks, holds and settlements on the whole pipeline: what is held is charged once, and free again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.settings import Settings
+from tests.deployment import until
+from tests.served import Served
+
+CATALOGUE = """
+currency: USD
+meters:
+  - {id: input_tokens, event_type: session.tokens_used, quantity: data.input_tokens, dimensions: [model]}
+  - {id: output_tokens, event_type: session.tokens_used, quantity: data.output_tokens, dimensions: [model]}
+  - {id: device_seconds, event_type: device.released, quantity: data.duration_seconds}
+  - {id: image, event_type: usage.reported}
+  - {id: ai_chat, event_type: usage.reported}
+prices:
+  - {id: in, meter: input_tokens, model: per_unit, unit_amount: "0.000001"}
+  - {id: out, meter: output_tokens, model: per_unit, unit_amount: "0.00001"}
+  - {id: second, meter: device_seconds, model: per_unit, unit_amount: "0.001"}
+  - {id: picture, meter: image, model: per_unit, unit_amount: "1"}
+plans:
+  - id: pro
+    interval: month
+    amount: "0"
+    features: {ai_chat: 3, sso: true, devices_open: 1}
+    quotas:
+      - {spend: "8.00", window: day, mode: hard}
+"""
+_numbers = itertools.count()
+
+
+@dataclass
+class World:
+    """What serves, for one tenant."""
+
+    served: Served
+    tenant: str
+    url: str
+    headers: dict[str, str]
+
+    def send(self, *events: dict[str, Any]) -> None:
+        """Usage and account events, each of an identity of its own unless it has one."""
+        lines = []
+        for event in events:
+            whole = {
+                "specversion": "1.0",
+                "id": f"e{next(_numbers)}",
+                "source": "test",
+                "tenantid": self.tenant,
+                **event,
+            }
+            lines.append(json.dumps(whole).encode())
+        self.served.send(lines)
+
+
+@pytest.fixture(scope="module")
+def world(services: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """All processes, a catalogue and a token."""
+    folder: Path = tmp_path_factory.mktemp("admission")
+    tenant = f"t-{uuid.uuid4().hex[:12]}"
+    (folder / "catalogue.yaml").write_text(CATALOGUE)
+    served = Served(services, folder / "serve.log")
+    served.apply(folder / "catalogue.yaml", tenant)
+    with served.serving():
+        found: list[str] = []
+
+        def listening() -> bool:
+            found[:] = re.findall(r"listening on (http://\S+)", served.log.read_text())
+            return bool(found)
+
+        until(listening)
+        token = served.tollgate("token", "issue", "--tenant", tenant).stdout.splitlines()[-1]
+        yield World(served, tenant, found[-1], {"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=world.url, headers=world.headers, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def customer(world: World, http: httpx.AsyncClient) -> str:
+    """A customer with 10 USD."""
+    name = f"c-{uuid.uuid4().hex[:8]}"
+    world.send(
+        {
+            "type": "credit.granted",
+            "subject": name,
+            "data": {"user_id": name, "credit_id": name, "amount": "10", "currency": "USD"},
+        }
+    )
+    await reached(http, name, "10")
+    return name
+
+
+async def balance(http: httpx.AsyncClient, customer: str) -> dict[str, str] | None:
+    answer = await http.get(f"/v1/customers/{customer}/balance")
+    balances = answer.json().get("balances") if answer.status_code == 200 else None
+    return balances[0] if balances else None
+
+
+async def reached(http: httpx.AsyncClient, customer: str, amount: str) -> None:
+    """Waits for a balance."""
+    for _ in range(600):
+        found = await balance(http, customer)
+        if found is not None and found["balance"] == amount:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{found}, {amount} was expected")
+
+
+def tokens(customer: str, **data: Any) -> dict[str, Any]:
+    filled = {"session_id": "s", "model": "m", "input_tokens": 0, "output_tokens": 100_000, **data}
+    return {"type": "session.tokens_used", "subject": customer, "data": filled}
+
+
+async def hold(http: httpx.AsyncClient, customer: str, **body: Any) -> dict[str, Any]:
+    answer = await http.post("/v1/holds", json={"customer": customer, **body})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def state(http: httpx.AsyncClient, hold_id: str) -> str:
+    found: str = (await http.get(f"/v1/holds/{hold_id}")).json()["state"]
+    return found
+
+
+async def test_usage_that_names_a_hold_is_charged_and_ends_it(
+    world: World, http: httpx.AsyncClient, customer: str
+) -> None:
+    """Reserved for the largest counts, charged for the real ones; what was not used is free."""
+    asked = {"type": "session.tokens_used", "data": {"model": "m", "output_tokens": 900_000}}
+    made = await hold(http, customer, event=asked, session_id="s")
+    assert made["held"] == {"amount": "9", "currency": "USD"}
+    assert (made["available"], made["affordable"]["output_tokens"]) == ("1", "100000")
+    refused = await http.post("/v1/holds", json={"customer": customer, "amount": "1.01"})
+    assert (refused.status_code, refused.headers["content-type"]) == (402, "application/problem+json")
+    assert (refused.json()["reason"], refused.json()["available"]) == ("wallet", "1")
+    world.send(tokens(customer, hold_id=made["hold_id"]))
+    await reached(http, customer, "9")
+    assert await state(http, made["hold_id"]) == "settled"
+    found = await balance(http, customer)
+    assert found is not None
+    assert (found["held"], found["available"]) == ("0", "9")
+
+
+async def test_a_hold_that_is_taken_from_stays_until_the_last(
+    world: World, http: httpx.AsyncClient, customer: str
+) -> None:
+    """`final: false` takes its charge out of the hold: available stays what it was."""
+    made = await hold(http, customer, meter="output_tokens", quantity=500_000)
+    world.send(tokens(customer, hold_id=made["hold_id"], final=False))
+    await reached(http, customer, "9")
+    found = await balance(http, customer)
+    assert found is not None
+    assert (found["held"], found["available"]) == ("4", "5")
+    world.send(tokens(customer, hold_id=made["hold_id"]))
+    await reached(http, customer, "8")
+    assert await state(http, made["hold_id"]) == "settled"
+
+
+async def test_a_settlement_is_the_charge_and_its_event_a_duplicate(
+    world: World, http: httpx.AsyncClient, customer: str
+) -> None:
+    """Settled by amount, by quantity, by data; above what was held too; settled again it stays as it is."""
+    for number, (body, left) in enumerate(
+        [({"amount": "2.5"}, "7.5"), ({"quantity": 100_000}, "6.5"), ({"data": {"output_tokens": 200_000}}, "4.5")]
+    ):
+        asked = {"type": "session.tokens_used", "data": {"model": "m", "output_tokens": 100_000}}
+        wish = {"event": asked} if "data" in body else {"meter": "output_tokens", "quantity": 100_000}
+        made = await hold(http, customer, **wish, hold_id=f"{customer}-{number}")
+        settled = await http.post(f"/v1/holds/{made['hold_id']}/settle", json=body)
+        assert (settled.status_code, settled.json()["state"]) == (200, "settled"), settled.text
+        await reached(http, customer, left)
+        again = await http.post(f"/v1/holds/{made['hold_id']}/settle", json={"amount": "1"})
+        assert (again.status_code, again.json()["state"]) == (200, "settled")
+        assert (await http.post(f"/v1/holds/{made['hold_id']}/release", json={})).json()["state"] == "settled"
+        world.send(tokens(customer, hold_id=made["hold_id"]))
+    query = (
+        "SELECT reason, count() FROM tollgate.event_outcomes WHERE tenant = {t:String} AND customer = {c:String} "
+        "AND outcome = 'duplicate' GROUP BY reason"
+    )
+    until(lambda: list(world.served.ask(query, t=world.tenant, c=customer)) == [("hold_settled", 3)])
+    rated = (
+        "SELECT event_type, price_id, toString(sum(amount)) FROM tollgate.rated_usage WHERE tenant = {t:String} AND "
+        "customer = {c:String} GROUP BY event_type, price_id ORDER BY price_id"
+    )
+    rows = [tuple(row) for row in world.served.ask(rated, t=world.tenant, c=customer)]
+    assert rows == [("hold.settled", "", "2.5"), ("hold.settled", "out", "3")]
+    assert await reached(http, customer, "4.5") is None
+
+
+async def test_a_released_hold_s_usage_is_charged_in_full(world: World, http: httpx.AsyncClient, customer: str) -> None:
+    """Refusing to record usage would give it away."""
+    made = await hold(http, customer, amount="5")
+    assert (await http.post(f"/v1/holds/{made['hold_id']}/release", json={})).json()["state"] == "released"
+    world.send(tokens(customer, hold_id=made["hold_id"]), tokens(customer, hold_id="never-there"))
+    await reached(http, customer, "8")
+    assert await state(http, made["hold_id"]) == "released"
+    assert (await http.get("/v1/holds/never")).status_code == 404
+
+
+async def test_the_end_of_a_session_ends_the_holds_made_with_it(
+    world: World, http: httpx.AsyncClient, customer: str
+) -> None:
+    """And the release of a device those of its allocation."""
+    one = await hold(http, customer, amount="1", session_id="s-1")
+    other = await hold(http, customer, amount="1", session_id="s-2")
+    device = await hold(http, customer, amount="1", allocation_id=f"a-{customer}")
+    times = {"started_at": "2026-11-20T10:00:00Z", "ended_at": "2026-11-20T10:00:10Z"}
+    world.send({"type": "session.ended", "subject": customer, "data": {"session_id": "s-1", **times}})
+    sizes = {"cpu_cores": 1, "memory_mb": 1, "storage_mb": 1, "device_id": "d", "allocation_id": f"a-{customer}"}
+    released = {"allocated_at": times["started_at"], "released_at": times["ended_at"], **sizes}
+    world.send({"type": "device.released", "subject": customer, "data": released})
+    await reached(http, customer, "9.99")
+    assert [await state(http, made["hold_id"]) for made in (one, other, device)] == ["settled", "open", "settled"]
+
+
+async def test_consuming_checks_and_counts_in_one(world: World, http: httpx.AsyncClient, customer: str) -> None:
+    """Once a key; what is denied says why and can be explained."""
+    world.send({"type": "user.upgraded", "subject": customer, "data": {"user_id": customer, "plan_id": "pro"}})
+
+    async def has_plan() -> bool:
+        answer = await http.get(f"/v1/customers/{customer}/entitlements")
+        assert answer.status_code == 200, answer.text
+        return bool(answer.json()["features"])
+
+    for _ in range(400):
+        if await has_plan():
+            break
+        await asyncio.sleep(0.05)
+    body = {"customer": customer, "meter": "ai_chat"}
+    for key in ("k1", "k1", "k2", "k3", "k2"):
+        answer = await http.post("/v1/quota/consume", json=body, headers={"Idempotency-Key": key})
+        assert (answer.status_code, answer.json()["allowed"]) == (200, True), answer.text
+    denied = (await http.post("/v1/quota/consume", json=body, headers={"Idempotency-Key": "k4"})).json()
+    assert (denied["allowed"], denied["reason"]) == (False, "quota")
+    assert (await http.post("/v1/quota/consume", json=body)).status_code == 428
+    other = await http.post("/v1/quota/consume", json={**body, "quantity": 2}, headers={"Idempotency-Key": "k1"})
+    assert other.status_code == 409
+    for _ in range(400):
+        (quota,) = [
+            quota
+            for quota in (await http.get(f"/v1/customers/{customer}/quota")).json()["quotas"]
+            if quota["meter"] == "ai_chat"
+        ]
+        if quota["used"] == "3":
+            break
+        await asyncio.sleep(0.05)
+    assert (quota["used"], quota["held"], quota["remaining"], quota["limit"]) == ("3", "0", "0", "3")
+    checked = (await http.post("/v1/quota/check", json=body | {"quantity": 1})).json()
+    assert (checked["allowed"], checked["limit"], checked["remaining"]) == (False, "3", "0")
+    assert checked["denial_id"]
+    assert (await http.post("/v1/quota/check", json={"customer": customer, "meter": "sso", "quantity": 1})).json()[
+        "allowed"
+    ]
+    refused = await http.post("/v1/holds", json={"customer": customer, "meter": "ai_chat", "quantity": 1})
+    assert (refused.status_code, refused.json()["reason"]) == (429, "quota")
+    assert int(refused.headers["Retry-After"]) > 0
+    budget = await http.post("/v1/holds", json={"customer": customer, "amount": "8.01"})
+    assert (budget.status_code, budget.json()["reason"]) == (402, "budget")
+    assert (
+        await http.post("/v1/quota/check", json={"customer": customer, "meter": "x", "quantity": 1})
+    ).status_code == 422
+
+
+async def test_holds_are_their_tenant_s_and_their_words(world: World, http: httpx.AsyncClient, customer: str) -> None:
+    """The same id and body is the same hold, another body a conflict."""
+    body = {"customer": customer, "amount": "1", "hold_id": f"mine-{customer}"}
+    answers = [await http.post("/v1/holds", json=body) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 200]
+    assert answers[0].json() == answers[1].json()
+    assert (await http.post("/v1/holds", json={**body, "amount": "2"})).status_code == 409
+    longer = await http.post(f"/v1/holds/mine-{customer}/extend", json={"ttl_seconds": 600, "amount": "2"})
+    assert (longer.json()["held"]["amount"], longer.json()["generation"]) == ("3", 2)
+    too_much = await http.post(f"/v1/holds/mine-{customer}/extend", json={"ttl_seconds": 600, "amount": "8"})
+    assert too_much.status_code == 402
+    token = world.served.tollgate("token", "issue", "--tenant", f"{world.tenant}-b").stdout.splitlines()[-1]
+    other = await http.get(f"/v1/holds/mine-{customer}", headers={"Authorization": f"Bearer {token}"})
+    assert other.status_code == 404
+
+
+async def test_after_all_of_it_the_stores_agree(world: World) -> None:
+    """Log = ledger = accounts = rows."""
+    until(lambda: world.served.reconcile()[0] == 0, 90)
