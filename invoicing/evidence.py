@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from aiokafka import TopicPartition
 
+from invoicing.billed_rows import invoice_equations
 from invoicing.reconcile import (
     Alike,
     Equation,
@@ -84,7 +85,8 @@ async def gather(
 
         equations = [equation for _, of_one in await _each(partitions, prove) for equation in of_one]
         shared = await asyncio.to_thread(rows.shared_identities)
-        return [*equations, Equation("identities under a second customer = none", shared, 0)]
+        billed = await asyncio.to_thread(invoice_equations, clickhouse_url)
+        return [*equations, Equation("identities under a second customer = none", shared, 0), *billed]
     finally:
         await accounts.close()
 
