@@ -131,9 +131,10 @@ class _Corrected(_Named, frozen=True, kw_only=True, gc=False):
 class BuiltIn:
     """A built-in type: the shape of its data, and what completes data that carries no null in an optional field."""
 
-    __slots__ = ("complete", "optional")
+    __slots__ = ("complete", "optional", "shape")
 
     def __init__(self, shape: type[msgspec.Struct], complete: Callable[[dict[str, Any]], Filled]) -> None:
+        self.shape = shape
         self.complete = complete
         self.optional = frozenset(field.encode_name for field in msgspec.structs.fields(shape) if not field.required)
 

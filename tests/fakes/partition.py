@@ -9,13 +9,18 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from rating.book import PriceBook
 from rating.decision import Received, Standing
 from schemas.account import Account, account_key, new_account, unpack_account
+from schemas.billing_events import BILLING_EVENTS
 from schemas.catalog import CatalogVersion, parse
 from schemas.ids import partition_of
 from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, rows
+from schemas.topics import BILLING_EVENTS as BILLING_EVENTS_TOPIC
 from streams.deciding import Decided, Place, decide_batch, decide_singly, elsewhere, name
+from streams.transaction import Message
 
 NOW = 1_795_000_000_000_000
 """When Kafka received the first record: 2026-11-18."""
@@ -97,6 +102,8 @@ class MemoryPartition:
             for identity, content in zip(chunk.identities, chunk.contents, strict=True):
                 self.booked.setdefault(identity, content)
             self.documents.update(documents_of(chunk.record))
+            for message in chunk.messages:
+                check_told(message)
         self.decided += decided
         return decided
 
@@ -137,6 +144,14 @@ class MemoryPartition:
     def rows(self) -> list[dict[str, Any]]:
         """Every entry so far."""
         return rows_of(self.decided)
+
+
+def check_told(message: Message) -> None:
+    """An event of ours has the shape that is published for its type, and is one that its readers' decoder takes."""
+    if message.topic == BILLING_EVENTS_TOPIC:
+        told = json.loads(message.value or b"")
+        msgspec.convert(told["data"], BILLING_EVENTS[told["type"]])
+        assert told["dataschema"].endswith(f"/{told['type']}/1")
 
 
 def rows_of(decided: Iterable[Decided]) -> list[dict[str, Any]]:

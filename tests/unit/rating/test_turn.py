@@ -41,7 +41,7 @@ def everything(turn: Turn) -> None:
     turn.account.currency = "USD"
     turn.post(PostingKind.DEPOSIT, 5, "k")
     turn.put(ORDER, "o", {"state": "made"})
-    turn.emit("order.created", {"order_id": "o"})
+    turn.emit("order.created", {"user_id": "c", "order_id": "o", "status": "created"})
     turn.command("other", "credit.granted", "second-leg", {"credit_id": "s"})
     turn.end_hold("h", "settled", 5)
     turn.claim(b"i" * 16, b"c" * 8)
@@ -60,11 +60,11 @@ def test_what_an_effect_does_stands_in_one_entry(acting: Any) -> None:
     assert partition.booked[b"i" * 16] == b"c" * 8
     told, sent = (json.loads(message.value) for message in decided.messages)
     assert [message.topic for message in decided.messages] == ["billing.events", "account.events"]
-    assert (told["type"], told["subject"], told["id"], told["data"]) == (
+    assert (told["type"], told["subject"], told["id"], told["data"]["order_id"]) == (
         "order.created",
         "c",
         "0-0-0",
-        {"order_id": "o"},
+        "o",
     )
     assert (sent["type"], sent["subject"], sent["id"], sent["tenantid"]) == (
         "credit.granted", "other", "second-leg", "default",
