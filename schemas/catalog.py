@@ -38,8 +38,8 @@ DEFLATED_FORMAT: Final = 2
 """Formats of the record of `catalog.versions`: with the document itself, or, where that is large, with its zlib bytes
 in base 64. A reader that meets a later one stops: it would rate by what it cannot read."""
 
-UNPACKED_KEPT: Final = 16
-"""Catalogues of versions kept unpacked beside those that are in force."""
+UNPACKED_KEPT: Final = 2
+"""Catalogues kept unpacked beside those that are compiled; the largest take 50 MB."""
 
 RECORD_MARGIN_BYTES: Final = 1024
 """What Kafka's own framing and the key of a record take of `max.message.bytes`."""
