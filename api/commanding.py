@@ -18,17 +18,33 @@ from api.bodies import JSON, json_judged, read_body
 from api.parts import Application
 from api.problems import Problem, Refused
 from api.tokens import Token
+from schemas import commands
 from schemas.canonical import parse
 from schemas.commands import Command, operation_id, request_digest
 from schemas.errors import InvalidInput
 from schemas.event import decode
 from schemas.ids import check_id
 from schemas.limits import ID_MAX_CHARACTERS
+from streams.admission.answers import Standing
 from streams.commands import DONE, PENDING, Operation
 
 Key = Annotated[str | None, Header(alias="Idempotency-Key", description="Counts once for ever, for its customer")]
 
+OPEN: Final = "open"
 MONEY: Final = ("amount", "credit_amount", "total_amount")
+PAYING_OUT: Final = frozenset(
+    (
+        commands.WALLET_CONSUME,
+        commands.WALLET_WITHDRAW,
+        commands.WALLET_ADJUST,
+        commands.WALLET_REFUND,
+        commands.WALLET_TRANSFER,
+        commands.ORDER_REFUND,
+        commands.PAYMENT_REFUND,
+    )
+)
+"""Commands that name the hold that has their money; without one they end nothing."""
+
 OURS: Final = frozenset(("request", "hold_id"))
 """Fields of a command that no body sets."""
 
@@ -114,6 +130,8 @@ def command(
     """The command of a request, held to its shape as its worker will. Errors: InvalidInput, by the body's fields."""
     asked = {**data, "request": request_digest(event_type, data)}
     made = Command(token.tenant, check_id(customer, "/customer"), event_type, operation_id(customer, key), asked)
+    if event_type in PAYING_OUT:
+        asked["hold_id"] = hold_of(made)
     try:
         decode(made.encoded(), tollgate.parts.now(), tollgate.parts.max_future)
     except InvalidInput as fault:
@@ -126,6 +144,39 @@ async def carried_out(tollgate: Application, made: Command) -> Operation | Respo
     """Carries a command out: what it did, or the answer of a request that is not known to have done anything."""
     operation = await tollgate.parts.commands.run(made)
     return judged(operation, made.data["request"])
+
+
+async def paid_out(tollgate: Application, made: Command, amount: int) -> Operation | Response:
+    """As `carried_out`, where `amount` nanos leave the wallet: they are held first, so that nobody else has them.
+
+    The command ends that hold with itself. After a refusal that hold has ended, so whoever asks again holds under
+    another name, and lets go of it when the outcome is known. Errors: Refused, Conflict, Unavailable."""
+    admission = tollgate.parts.admission
+    if admission is None or amount <= 0:
+        return await carried_out(tollgate, made)
+    known = await tollgate.parts.commands.known(made)
+    if known is not None:
+        return judged(known, made.data["request"])
+    hold_id = hold_of(made)
+    held = await admission.hold_amount(made.tenant, made.customer, hold_id, amount)
+    if isinstance(held, Standing) and held.state != OPEN:
+        known = await tollgate.parts.commands.known(made)  # by another request with the same key, meanwhile
+        if known is not None:
+            return judged(known, made.data["request"])
+        hold_id = f"{hold_id}:{uuid.uuid4().hex}"
+        held = await admission.hold_amount(made.tenant, made.customer, hold_id, amount)
+    if not isinstance(held, Standing):
+        reason, status = ("customer_closed", 409) if held.reason == "customer_closed" else ("insufficient_funds", 402)
+        raise Refused(status, reason, held.detail)
+    operation = await tollgate.parts.commands.run(made)
+    if operation.status != PENDING and (operation.status != DONE or hold_id != hold_of(made)):
+        await admission.release_amount(made.tenant, made.customer, hold_id)
+    return judged(operation, made.data["request"])
+
+
+def hold_of(made: Command) -> str:
+    """The hold that has a command's money until it is booked."""
+    return f"w:{made.id}"
 
 
 def judged(operation: Operation, request: str) -> Operation | Response:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from schemas.money import parse_nanos
+
 CREATED: Final = "created"
 PAYMENT_PENDING: Final = "payment_pending"
 EXPIRED: Final = "expired"
@@ -62,6 +64,15 @@ to the order."""
 def moves(rank: dict[str, int], before: str | None, after: str) -> bool:
     """Whether a state that is told of lies beyond the one that stands."""
     return before is None or rank[after] > rank.get(before, -1)
+
+
+def refund_takes(body: dict[str, Any], amount: str | None) -> int:
+    """What a refund takes out of the wallet, nanos: all that its payment brought and that is not taken back yet, where
+    it is wholly refunded with it; else at most that. `amount` None: all that is left of the payment."""
+    left = parse_nanos(body["amount"]) - parse_nanos(body.get("refunded_amount", "0"))
+    brought = parse_nanos(body.get("credited", "0")) - parse_nanos(body.get("taken_back", "0"))
+    asked = left if amount is None else parse_nanos(amount)
+    return brought if asked == left else min(asked, brought)
 
 
 def order_of(data: dict[str, Any]) -> str | None:

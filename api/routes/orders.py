@@ -19,6 +19,7 @@ from api.commanding import (
     command,
     customer_in,
     optional_key,
+    paid_out,
 )
 from api.cursors import decode_cursor, encode_cursor
 from api.documents import documents
@@ -26,9 +27,10 @@ from api.pages import PAGE_ROWS, Cursor, Id, Limit
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, not_found
 from api.tokens import Token
+from rating.orders import refund_takes
 from schemas import commands
 from schemas.commands import operation_id
-from schemas.documents import ORDER, decode_body
+from schemas.documents import ORDER, PAYMENT, decode_body
 from streams.commands import Operation
 
 router = APIRouter(tags=["orders"])
@@ -202,13 +204,27 @@ async def _acted(
     if event_type == commands.ORDER_REFUND and found.get("payment_id"):
         data["payment_id"] = found["payment_id"]
     data["order_id"] = order_id
+    if "payment_id" in data:
+        return await _refunded(tollgate, token, found, data, optional_key(key))
     return await _changed(tollgate, token, found["customer"], event_type, data, optional_key(key))
+
+
+async def _refunded(
+    tollgate: Application, token: Token, found: dict[str, Any], data: dict[str, Any], key: str
+) -> Order | Response:
+    payment = await tollgate.documents.get(token.tenant, PAYMENT, data["payment_id"])
+    made = command(tollgate, token, found["customer"], commands.ORDER_REFUND, data, key)
+    takes = refund_takes(payment, data.get("amount")) if payment is not None else 0
+    return _answered(found["customer"], await paid_out(tollgate, made, takes))
 
 
 async def _changed(
     tollgate: Application, token: Token, customer: str, event_type: str, data: dict[str, Any], key: str
 ) -> Order | Response:
-    operation = await carried_out(tollgate, command(tollgate, token, customer, event_type, data, key))
+    return _answered(customer, await carried_out(tollgate, command(tollgate, token, customer, event_type, data, key)))
+
+
+def _answered(customer: str, operation: Operation | Response) -> Order | Response:
     if not isinstance(operation, Operation):
         return operation
     return _shaped({**operation.result["order"], "customer": customer})

@@ -19,11 +19,13 @@ from api.commanding import (
     command,
     customer_in,
     optional_key,
+    paid_out,
 )
 from api.pages import Id
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, not_found
 from api.tokens import Token
+from rating.orders import refund_takes
 from schemas import commands
 from schemas.commands import operation_id
 from schemas.documents import PAYMENT
@@ -154,13 +156,17 @@ async def post_refund(
     data["payment_id"] = found.get("payment_id") or payment_id
     if found.get("invoice_id"):
         data["invoice_id"] = found["invoice_id"]
-    return await _changed(tollgate, token, found["customer"], commands.PAYMENT_REFUND, data, optional_key(key))
+    made = command(tollgate, token, found["customer"], commands.PAYMENT_REFUND, data, optional_key(key))
+    return _answered(found["customer"], await paid_out(tollgate, made, refund_takes(found, data.get("amount"))))
 
 
 async def _changed(
     tollgate: Application, token: Token, customer: str, event_type: str, data: dict[str, Any], key: str
 ) -> Payment | Response:
-    operation = await carried_out(tollgate, command(tollgate, token, customer, event_type, data, key))
+    return _answered(customer, await carried_out(tollgate, command(tollgate, token, customer, event_type, data, key)))
+
+
+def _answered(customer: str, operation: Operation | Response) -> Payment | Response:
     if not isinstance(operation, Operation):
         return operation
     body = operation.result["payment"]

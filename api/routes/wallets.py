@@ -12,18 +12,21 @@ from api.auth import needs
 from api.bodies import JSON, described_body
 from api.commanding import (
     KEYED_RESPONSES,
+    PAYING_OUT,
     PENDING_RESPONSE,
     Key,
     body_of,
-    carried_out,
     command,
     needed_key,
+    paid_out,
 )
 from api.pages import Id
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, not_found
 from api.tokens import Token
 from schemas import commands
+from schemas.commands import Command
+from schemas.money import parse_amount
 from streams.commands import Operation
 
 router = APIRouter(tags=["wallets"])
@@ -202,8 +205,16 @@ async def _moved(
     request: Request, tollgate: Application, token: Token, customer: str, event_type: str, key: str | None
 ) -> Moved | Response:
     made = command(tollgate, token, customer, event_type, await _asked(request, key), needed_key(key))
-    found = await carried_out(tollgate, made)
+    found = await paid_out(tollgate, made, _goes_out(made))
     return _answer(customer, found) if isinstance(found, Operation) else found
+
+
+def _goes_out(made: Command) -> int:
+    """What has to be held until the command is booked, nanos; 0 where nothing leaves the wallet."""
+    amount = parse_amount(made.data["amount"])
+    if made.type == commands.WALLET_ADJUST:
+        return 0 if made.data.get("allow_negative") else -amount
+    return amount if made.type in PAYING_OUT else 0
 
 
 async def _asked(request: Request, key: str | None) -> dict[str, Any]:

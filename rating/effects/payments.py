@@ -15,7 +15,7 @@ from rating.effects.credits import customer_named, open_wallet, paid_grant, put_
 from rating.effects.intents import named, told_of
 from rating.effects.invoice_body import invoice_documents
 from rating.effects.order_flow import order_documents, pay_order
-from rating.orders import PARTIALLY_REFUNDED, REFUNDED, SUCCEEDED, UNPAID, order_of
+from rating.orders import PARTIALLY_REFUNDED, REFUNDED, SUCCEEDED, UNPAID, order_of, refund_takes
 from rating.turn import Effect, Naming, Refused, Turn
 from rating.wallet import check_balance, payable, take_back
 from schemas import commands, documents
@@ -114,8 +114,7 @@ def refund_of_payment(turn: Turn, payment_id: str, refund_id: str, amount: int) 
                 "/data/amount",
             )
         # A payment that is wholly refunded leaves nothing, nor what its order gave on top.
-        left = parse_nanos(body["credited"]) - parse_nanos(body["taken_back"])
-        take = left if refunded == paid else min(amount, left)
+        take = refund_takes(body, format_nanos(amount))
         if body.get("invoice_id"):
             ask_refunded(turn, body["invoice_id"], payment_id, refund_id, amount)
     place = ""
@@ -199,10 +198,12 @@ def refund_payment(turn: Turn) -> None:
 
 
 def check_payable(turn: Turn, body: Body, amount: int) -> None:
-    """Refused where the wallet has spent what a refund of ours would take back."""
-    credited = parse_nanos(body["credited"]) - parse_nanos(body["taken_back"])
-    there = payable(turn.account)
-    if min(amount, credited) > there:
+    """Refused where the wallet has spent what a refund of ours would take back. Its hold ends with it."""
+    takes, there = refund_takes(body, format_nanos(amount)), payable(turn.account)
+    hold_id = turn.event.data.get("hold_id")
+    if hold_id is not None and takes > 0:
+        turn.end_hold(hold_id, "settled", takes)
+    if takes > there:
         raise Refused("insufficient_funds", f"the wallet has {format_nanos(there)} left to refund")
 
 

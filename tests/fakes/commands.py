@@ -19,9 +19,13 @@ class FakeCommands:
         self.late = False
         self.away = False
 
-    async def run(self, command: Command) -> Operation:
+    async def known(self, command: Command) -> Operation | None:
         known = await self.find(command.tenant, command.id)
-        if known is not None and known.status == DONE:
+        return known if known is not None and known.status == DONE else None
+
+    async def run(self, command: Command) -> Operation:
+        known = await self.known(command)
+        if known is not None:
             return known
         if self.away:
             raise Unavailable("kafka: away")

@@ -159,6 +159,23 @@ async def test_a_crowd_takes_out_no_more_than_there_is(served: Served, client: h
     assert served.reconcile() == (0, {})
 
 
+async def test_what_is_held_cannot_be_taken_out(served: Served, client: httpx.AsyncClient, tenant: str) -> None:
+    """A hold has its money until it ends; a refused withdrawal may be asked for again then, under its key."""
+    await post(client, "/v1/customers/c/wallet/deposit", {"amount": "10"})
+    hold = await client.post("/v1/holds", json={"customer": "c", "amount": "7", "hold_id": "h"})
+    assert hold.status_code == 201, hold.text
+    out = {"amount": "5"}
+    assert (await post(client, "/v1/customers/c/wallet/withdraw", out, key="k")).status_code == 402
+    found = await wallet(client, "c")
+    assert (found["balance"], found["held"], found["available"]) == ("10", "7", "3")
+    assert (await post(client, "/v1/customers/c/wallet/withdraw", {"amount": "3"}, key="other")).status_code == 200
+    assert (await client.post("/v1/holds/h/release", json={})).status_code == 200
+    assert (await post(client, "/v1/customers/c/wallet/withdraw", out, key="k")).json()["balance_after"] == "2"
+    found = await wallet(client, "c")
+    assert (found["balance"], found["held"], found["available"]) == ("2", "0", "2")
+    assert served.reconcile() == (0, {})
+
+
 async def test_transfers_sum_to_zero_whoever_sends(served: Served, client: httpx.AsyncClient, tenant: str) -> None:
     """A round of transfers among customers of many partitions: nothing is made, nothing lost."""
     names = [f"t-{number}" for number in range(8)]
