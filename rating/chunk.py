@@ -12,7 +12,7 @@ from typing import Final
 from rating.book import PriceBook
 from rating.claims import Claim
 from rating.decision import Command, DeadLetter, Decision, Judged, Outgoing, Received, Standing
-from rating.tariff import Tariff, Tariffs
+from rating.tariff import RateTable, Tariff, Tariffs
 from rating.wallet import Burnt
 from schemas.account import Account, pack_account
 from schemas.documents import DOCUMENT_MAX_BYTES, document_key
@@ -28,8 +28,8 @@ from schemas.period import Period
 UTF8: Final = 4
 WIDE_BYTES: Final = 40
 COUNTER_BYTES: Final = 80
-_ENTRY_BYTES: Final = 200
-_CHARGE_BYTES: Final = 24
+ENTRY_BYTES: Final = 200
+CHARGE_BYTES: Final = 24
 _POSTING_BYTES: Final = 100
 _GRANT_BYTES: Final = 64
 _DOCUMENT_BYTES: Final = 32
@@ -46,7 +46,7 @@ def burnt_bytes(burnt: Burnt) -> int:
     return 8 + sum(14 + UTF8 * len(credit_id) for credit_id, _ in burnt) if burnt else 0
 
 
-def _account_bytes(account: Account | None, key: str) -> int:
+def account_bytes(account: Account | None, key: str) -> int:
     """An account's values after and their key, but for what the event itself adds to them."""
     if account is None:
         return 64 + 2 * UTF8 * len(key)
@@ -78,6 +78,7 @@ class Chunk:
         self.entries.fingerprints = [b""] * count
         self.entries.charges = [0] * count
         self.entries.postings = [0] * count
+        self.table = RateTable(self.entries.rates)
         self.tariffs: dict[str, Tariffs] = {}
         self._claimed: list[tuple[bytes, bytes]] = []
         self.charged = 0
@@ -89,19 +90,23 @@ class Chunk:
 
     def has_room(self, index: int, record: Received, key: str) -> bool:
         """Whether the record's entry still fits; the first one always does."""
+        self.weigh_rates()
+        weight = self.weight + ENTRY_BYTES + UTF8 * len(key)
+        if record.value is not None:
+            weight += len(record.value)
+        if key not in self.decision.touched:
+            weight += account_bytes(self.accounts.get(key), key)
+        if index and weight + CHARGE_BYTES * self.charged > LEDGER_CHUNK_MAX_BYTES:
+            return False
+        self.weight = weight
+        return True
+
+    def weigh_rates(self) -> None:
+        """Adds what rates that were named since weigh in the record."""
         rates = self.entries.rates
         if len(rates) > self.weighed_rates:
             self.weight += sum(map(_rate_bytes, rates[self.weighed_rates :]))
             self.weighed_rates = len(rates)
-        weight = self.weight + _ENTRY_BYTES + UTF8 * len(key)
-        if record.value is not None:
-            weight += len(record.value)
-        if key not in self.decision.touched:
-            weight += _account_bytes(self.accounts.get(key), key)
-        if index and weight + _CHARGE_BYTES * self.charged > LEDGER_CHUNK_MAX_BYTES:
-            return False
-        self.weight = weight
-        return True
 
     def dead_letter(self, index: int, refusal: InvalidInput) -> None:
         """Remembers that the original goes to the dead letter topic; charges it was about to have are undone."""
@@ -236,7 +241,7 @@ class Chunk:
         try:
             tariffs = self.tariffs[tenant]
         except KeyError:
-            tariffs = self.tariffs[tenant] = Tariffs(self.book, tenant, self.position, self.entries.rates)
+            tariffs = self.tariffs[tenant] = Tariffs(self.book, tenant, self.position, self.table)
         plan = account.plan_at(event.occurred_at) if account.spans else account.plan
         return tariffs.of(event, plan, account.terms.own)
 

@@ -16,6 +16,7 @@ from rating.book import PriceBook
 from rating.charging import rate_into, settle
 from rating.chunk import Chunk
 from rating.claims import ALLOCATION, CLAIMING, Claim, claims
+from rating.columns import Priced
 from rating.counting import Counted, Unseen, unique_identities
 from rating.decision import Decision, Judged, Received, Standing, Unreadable
 from rating.devices import is_lease
@@ -23,6 +24,7 @@ from rating.effects import EFFECTS, IDENTITIES
 from rating.effects.credits import expired
 from rating.effects.top_up import charged
 from rating.holds import ENDING, end_holds, hold_identity, settled_by_api
+from rating.plain import Plain
 from rating.turn import Effect, NoEffect, Refused, Turn
 from schemas.account import Account, new_account, pack_account, unpack_account
 from schemas.documents import OPERATION
@@ -58,15 +60,25 @@ def decide(
     standing: Standing,
     book: PriceBook,
     position: int,
+    priced: Priced | None = None,
+    base: int = 0,
 ) -> Decision:
     """Decides a chunk in its order under the catalogues of `position`: as many records as fit a ledger record, at least
     one; `len(decision.entries.offset)` says how many. Where it needs more looked up it ends before that record, which
     may be the first: see `Decision.unseen`.
 
-    `judged[i]` and the account key `keys[i]` (of no meaning for an Unreadable) belong to `received[i]`.
+    `judged[i]` and the account key `keys[i]` (of no meaning for an Unreadable) belong to `received[i]`. `priced`, if
+    given, is of a batch whose event `base` is the first of the chunk; it makes no difference but in speed.
     """
     chunk = Chunk(len(received), standing, book, position)
-    for index, event in enumerate(judged):
+    plain = Plain(chunk, priced, base) if priced is not None else None
+    index = -1
+    while (index := index + 1) < len(judged):
+        if plain is not None:
+            if (index := plain.take(index, judged, keys)) == len(judged):
+                break
+            plain.forget(keys[index])
+        event = judged[index]
         if not chunk.has_room(index, received[index], keys[index]):
             return chunk.finish(received[:index], judged[:index])
         if isinstance(event, Unreadable):

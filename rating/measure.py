@@ -254,6 +254,16 @@ def may_be_negative(expression: Expression, event_type: str) -> bool:
             assert_never(expression)
 
 
+def fields_of(expression: Expression) -> tuple[str, ...] | None:
+    """The field of data that an expression is, or the two that it is the difference of; None for any other."""
+    if (name := _data_field(expression)) is not None:
+        return (name,)
+    if isinstance(expression, Operation) and expression.operator == "-":
+        left, right = _data_field(expression.left), _data_field(expression.right)
+        return (left, right) if left is not None and right is not None else None
+    return None
+
+
 def compile_value(expression: Expression) -> ValueOf:
     """The value that a lone field has in an event, as text by which equal values of one kind are the same.
 

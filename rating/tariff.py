@@ -18,6 +18,24 @@ from schemas.ledger import Rate
 from schemas.usage_types import USAGE_REPORTED
 
 
+class RateTable:
+    """What many charges of a record share, each once."""
+
+    __slots__ = ("_places", "rates")
+
+    def __init__(self, rates: list[Rate]) -> None:
+        self.rates = rates
+        self._places: dict[Rate, int] = {}
+
+    def place(self, rate: Rate) -> int:
+        """The index of a rate, which is taken in where it is new."""
+        place = self._places.get(rate)
+        if place is None:
+            place = self._places[rate] = len(self.rates)
+            self.rates.append(rate)
+        return place
+
+
 class Line:
     """One meter of a tariff, and its price of the moment: what holds from `start` until `end`.
 
@@ -32,6 +50,7 @@ class Line:
         "_timeline",
         "denominator",
         "end",
+        "fields",
         "how",
         "measure",
         "meter_id",
@@ -51,7 +70,7 @@ class Line:
         dimensions: Dimensions,
         plan: str,
         own: bytes,
-        table: list[Rate],
+        table: RateTable,
     ) -> None:
         self.measure = meter.measure
         self.meter_id = meter.id
@@ -59,6 +78,8 @@ class Line:
         """How a period's quantity comes about; None: every event has a part of its own (sum, count)."""
         self.signed = meter.signed
         """Whether a quantity may be negative, so that its period has to be counted."""
+        self.fields = meter.fields
+        """The fields of data that it measures, one or a difference of two; None: by no such rule."""
         self.value_of = meter.value_of
         """What `unique` tells apart; None for other meters."""
         self.priced = meter.priced
@@ -108,10 +129,7 @@ class Line:
             self._catalogue.currency,
             self._dimensions,
         )
-        if rate in self._table:
-            return self._table.index(rate)
-        self._table.append(rate)
-        return len(self._table) - 1
+        return self._table.place(rate)
 
 
 class Tariff:
@@ -140,7 +158,7 @@ class _Reign:
 class Tariffs:
     """The tariffs of one tenant in one chunk."""
 
-    def __init__(self, book: PriceBook, tenant: str, position: int, table: list[Rate]) -> None:
+    def __init__(self, book: PriceBook, tenant: str, position: int, table: RateTable) -> None:
         self._reigns = book.reigns(tenant, position)
         self._table = table
         self._seen: dict[int, _Reign] = {}
@@ -164,6 +182,15 @@ class Tariffs:
         except KeyError:
             tariff = self._known[key] = self._work_out(event, plan, own)
             return tariff
+
+    def of_plain(self, event: Event, first: int, last: int) -> Tariff | None:
+        """The tariff of all plain events of the event's model between two times, for who has neither plan nor own
+        terms; None where more than the model makes a difference."""
+        if not self._start <= first < self._end:
+            self._move(first)
+        if last >= self._end or self.catalogue is None or not self.catalogue.plain_by_model:
+            return None
+        return self.of(event, "")
 
     def _move(self, instant: int) -> None:
         """Takes the catalogue of a time."""

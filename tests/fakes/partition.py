@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -76,8 +77,8 @@ class MemoryPartition:
         self._offsets[topic] += 1
         return Received(topic, self._offsets[topic] - 1, received_at, b"key", value)
 
-    def take(self, records: Sequence[Received], *, singly: bool = False) -> list[Decided]:
-        """Decides a batch and makes it fact."""
+    def take(self, records: Sequence[Received], *, singly: bool = False, fewest: int | None = None) -> list[Decided]:
+        """Decides a batch and makes it fact; from `fewest` plain events on in columns."""
         named = name(records, MAX_FUTURE, isolate=singly)
         booked = {identity: self.booked[identity] for identity in named.identities if identity in self.booked}
         away = elsewhere(
@@ -85,7 +86,7 @@ class MemoryPartition:
         )
         documents = {key: self.documents[key] for key in named.documents if key in self.documents}
         standing = Standing(self.accounts, booked, away, documents)
-        deciding = decide_singly if singly else decide_batch
+        deciding = decide_singly if singly else decide_batch if fewest is None else partial(decide_batch, fewest=fewest)
         known = dict(self.booked)  # the index hears of a batch when it is fact
         decided = list(
             deciding(

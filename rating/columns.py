@@ -1,0 +1,237 @@
+"""What plain events cost, worked out for a whole batch at once: every quantity and amount of a tariff in one sweep.
+
+Nearly all records are `session.tokens_used` with nothing unusual in them, priced by the unit. What such an event costs
+is a function of its counts and its tariff alone, so it is worked out in columns of whole numbers before anything is
+decided. Deciding then only has to move the money, one by one and in order, for which of them that really are as plain
+as they look: see `rating.plain`. It is an estimate of nothing: the numbers are those that `rating.charging` comes to.
+
+Plain are events read as such, that name no hold, are not late and live here, whose identity is not booked and comes
+once in the batch; of a tenant and model whose meters are sums of a field or of a difference of two, without dimensions
+but the model, each priced by the unit (or not at all) by one price for all of the batch's times. Whatever else there is
+goes the general way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import gcd
+from operator import attrgetter
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rating.book import PriceBook
+from rating.chunk import ENTRY_BYTES, UTF8
+from rating.decision import Judged, Received, Standing
+from rating.tariff import RateTable, Tariff, Tariffs
+from schemas.account import Account
+from schemas.errors import InvalidInput
+from schemas.event import Event
+from schemas.ledger import Rate
+from schemas.limits import AMOUNT_MAX_NANOS
+from schemas.money import NANOS
+from schemas.period import month_of
+from schemas.plain_tokens import PlainTokens
+
+LINES_MAX: Final = 8
+"""Meters of one event; more take the general way."""
+
+FEWEST: Final = 8
+"""Events of a batch with one tariff for which columns pay."""
+
+_SUM_MAX: Final = AMOUNT_MAX_NANOS // (2 * LINES_MAX)
+"""A charge beyond this takes the general way, so that no sum of them leaves 64 bits."""
+
+_QUANTITY_MAX: Final = (2**63 - 1) // NANOS
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Priced:
+    """The plain events of a batch with what they cost. Event i of the batch has row `rows[i]`; -1: it is not plain.
+
+    Row r has the charges from `starts[r]` up to `starts[r + 1]` in the flat columns."""
+
+    rows: list[int]
+    tariffs: list[int]
+    """By row."""
+    totals: list[int]
+    """By row, nanos; above 0."""
+    counts: list[int]
+    """By row: how many charges."""
+    starts: list[int]
+    ends: list[int]
+    """By row: the row after the last of those that follow on one another in the batch."""
+    weights: list[int]
+    """By row: bytes of its entry from above, but for charges and account."""
+    rates: list[int]
+    """By charge: index into `table`."""
+    quantities: list[int]
+    amounts: list[int]
+    table: list[Rate]
+    of_tariffs: list[list[int]]
+    """By tariff: its rates in the order in which it names them, indices into `table`."""
+    currencies: list[str]
+    """By tariff."""
+    usual: dict[str, Account] = field(default_factory=dict)
+    """By account key: those of which deciding has seen that plain events are all there is to them."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Events of one tariff: their places in the batch, and a column of units, of nanos and of rates for each meter."""
+
+    tariff: Tariff
+    places: list[int]
+    units: list[Numbers]
+    amounts: list[Numbers]
+
+
+def price_plain(
+    received: Sequence[Received],
+    judged: Sequence[Judged],
+    keys: Sequence[str],
+    standing: Standing,
+    book: PriceBook,
+    position: int,
+    fewest: int = FEWEST,
+) -> Priced | None:
+    """The plain events of a batch, priced; None where there are too few, or the batch spans the end of a month."""
+    if not received:
+        return None
+    month = month_of(received[0].received_at)
+    if max(record.received_at for record in received) >= month.end:
+        return None
+    alike: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    repeated = _repeated(judged)
+    booked, elsewhere, begun = standing.booked, standing.elsewhere, month.start
+    for place, event in enumerate(judged):
+        # Of an event that was read as plain the envelope is the struct itself.
+        if (
+            event.__class__ is Event
+            and event.attributes.__class__ is PlainTokens
+            and event.hold_id is None
+            and not event.zero
+            and event.occurred_at >= begun
+            and event.identity not in repeated
+            and event.identity not in booked
+            and (not elsewhere or keys[place] not in elsewhere)
+        ):
+            alike[event.tenant, event.attributes.data.model].append(place)
+    table = RateTable([])
+    tariffs: dict[str, Tariffs] = {}
+    groups = []
+    for (tenant, _), places in alike.items():
+        if len(places) >= fewest:
+            if tenant not in tariffs:
+                tariffs[tenant] = Tariffs(book, tenant, position, table)
+            group = _group([judged[place] for place in places], places, tariffs[tenant])
+            if group is not None:
+                groups.append(group)
+    return _in_order(groups, table.rates, received, keys) if groups else None
+
+
+def _repeated(judged: Sequence[Judged]) -> set[bytes]:
+    """Identities that come more than once."""
+    identities = [event.identity for event in judged if event.__class__ is Event]
+    if len(set(identities)) == len(identities):
+        return set()
+    return {identity for identity, times in Counter(identities).items() if times > 1}
+
+
+def _group(events: list[Any], places: list[int], tariffs: Tariffs) -> _Group | None:
+    """The events of a group with their columns; None where they cannot be priced in columns."""
+    times = [event.occurred_at for event in events]
+    first, last = min(times), max(times)
+    try:
+        tariff = tariffs.of_plain(events[0], first, last)
+    except InvalidInput:
+        return None  # which the events themselves will say
+    if tariff is None or len(tariff.lines) > LINES_MAX:
+        return None
+    data = [event.attributes.data for event in events]
+    columns: dict[str, Numbers] = {}
+
+    def column(name: str) -> Numbers:
+        if name == "tokens_used":
+            return column("input_tokens") + column("output_tokens")
+        if name not in columns:
+            columns[name] = np.array(list(map(attrgetter(name), data)), np.int64)
+        return columns[name]
+
+    units, amounts = [], []
+    for line in tariff.lines:
+        line.move(first)
+        if line.fields is None or not line.start <= first <= last < line.end or (line.price is None and line.priced):
+            return None
+        taken = column(line.fields[0]) - column(line.fields[1]) if len(line.fields) == 2 else column(line.fields[0])
+        if int(taken.min()) < 0 or int(taken.max()) > _QUANTITY_MAX:
+            return None
+        charged = _amounts(taken, line.numerator, line.denominator) if line.price is not None else taken * 0
+        if charged is None:
+            return None
+        units.append(taken)
+        amounts.append(charged)
+    return _Group(tariff, places, units, amounts)
+
+
+def _amounts(units: Numbers, numerator: int, denominator: int) -> Numbers | None:
+    """Nanos of whole units at so many nanos for a nano-unit, rounded half even; None where 64 bits are too few."""
+    if not denominator:
+        return None
+    common = gcd(numerator * NANOS, denominator)
+    rise, run = numerator * NANOS // common, denominator // common
+    if int(units.max()) * rise > _SUM_MAX or run > _SUM_MAX:
+        return None
+    if run == 1:
+        return units * rise
+    whole, rest = np.divmod(units * rise, run)
+    twice = 2 * rest
+    up: Numbers = whole + ((twice > run) | ((twice == run) & ((whole & 1) == 1)))
+    return up
+
+
+def _in_order(groups: list[_Group], table: list[Rate], received: Sequence[Received], keys: Sequence[str]) -> Priced:
+    """The groups' columns as rows in the order of the batch."""
+    width = max(len(group.units) for group in groups)
+    places = np.concatenate([np.array(group.places) for group in groups])
+    units = np.zeros((len(places), width), np.int64)
+    amounts, rates = np.zeros_like(units), np.zeros_like(units)
+    tariffs = np.repeat(np.arange(len(groups)), [len(group.places) for group in groups])
+    start = 0
+    for group in groups:
+        end = start + len(group.places)
+        for at, (line, taken, charged) in enumerate(zip(group.tariff.lines, group.units, group.amounts, strict=True)):
+            units[start:end, at], amounts[start:end, at], rates[start:end, at] = taken, charged, line.rate
+        start = end
+    totals = amounts.sum(axis=1)
+    order = np.argsort(places)
+    order = order[totals[order] > 0]  # what costs nothing moves no money: it goes the general way
+    units, amounts, rates = units[order], amounts[order], rates[order]
+    charged = units != 0
+    counts = charged.sum(axis=1)
+    ordered = places[order]
+    rows = np.full(len(received), -1)
+    rows[ordered] = np.arange(len(ordered))
+    borders = np.append(np.flatnonzero(np.diff(ordered) != 1) + 1, len(ordered))
+    ends = np.repeat(borders, np.diff(borders, prepend=0))
+    in_order: list[int] = ordered.tolist()
+    return Priced(
+        rows.tolist(),
+        tariffs[order].tolist(),
+        totals[order].tolist(),
+        counts.tolist(),
+        [0, *np.cumsum(counts).tolist()],
+        ends.tolist(),
+        [ENTRY_BYTES + UTF8 * len(keys[place]) + len(received[place].value or b"") for place in in_order],
+        rates[charged].tolist(),
+        (units[charged] * NANOS).tolist(),
+        amounts[charged].tolist(),
+        table,
+        [[line.rate for line in group.tariff.lines] for group in groups],
+        [group.tariff.currency for group in groups],
+    )

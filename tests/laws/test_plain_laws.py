@@ -1,0 +1,132 @@
+"""The law of the short road: plain events in columns leave, byte for byte, what the general way leaves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rating.decision import Received
+from schemas.ledger import ACCOUNT, USAGE
+from tests.fakes.partition import NOW, MemoryPartition, event, granted, paid, released, reported
+
+CATALOG = """
+currency: USD
+meters:
+  - {id: fresh, event_type: session.tokens_used, quantity: data.input_tokens - data.cached_input_tokens,
+     dimensions: [model]}
+  - {id: cached, event_type: session.tokens_used, quantity: data.cached_input_tokens, dimensions: [model]}
+  - {id: output, event_type: session.tokens_used, quantity: data.output_tokens, dimensions: [model]}
+  - {id: all, event_type: session.tokens_used, quantity: data.tokens_used}
+  - {id: seconds, event_type: device.released, quantity: data.duration_seconds}
+  - {id: chats, event_type: usage.reported}
+prices:
+  - {id: fresh-m, meter: fresh, match: {model: m}, model: per_unit, unit_amount: "2.5", unit_divisor: 1000000}
+  - {id: fresh-n, meter: fresh, match: {model: n}, model: per_unit, unit_amount: "0.0000000005"}
+  - {id: fresh-dear, meter: fresh, match: {model: dear}, model: per_unit, unit_amount: "1000000"}
+  - {id: fresh-tiers, meter: fresh, match: {model: tiers}, model: graduated,
+     tiers: [{up_to: 100, unit_amount: "1"}, {up_to: null, unit_amount: "0.5"}]}
+  - {id: cached, meter: cached, model: per_unit, unit_amount: "0.0000000015"}
+  - {id: cached-later, meter: cached, model: per_unit, unit_amount: "0.3333333333", unit_divisor: 7,
+     effective_from: 2026-11-10T00:00:00Z}
+  - {id: output, meter: output, model: per_unit, unit_amount: "0.1"}
+  - {id: second, meter: seconds, model: per_unit, unit_amount: "0.01"}
+  - {id: chat, meter: chats, model: per_unit, unit_amount: "1"}
+plans:
+  - {id: pro, name: Pro, interval: month, amount: "0.00",
+     quotas: [{spend: "10.00", window: day, mode: soft, thresholds: [50]}]}
+"""
+
+counts = st.sampled_from([0, 0, 1, 3, 7, 10**6, 9_300_000_000, 10**15])
+modest = st.sampled_from([0, 1, 2, 3, 5, 7, 1000])
+customers = st.sampled_from(["c", "d", "e"])
+
+
+@st.composite
+def usage(draw: st.DrawFn) -> dict[str, Any]:
+    """Mostly plain; now and then one that names a hold, is late, brings a field of its own, or is no event."""
+    number = draw(st.integers(0, 40))
+    taken = draw(st.one_of(modest, modest, counts))
+    data = {
+        "session_id": "s",
+        "model": draw(st.sampled_from(["m", "m", "m", "n", "dear", "tiers", "unheard-of"])),
+        "input_tokens": taken,
+        "output_tokens": draw(modest),
+        "cached_input_tokens": min(taken, draw(modest)),
+    }
+    more: dict[str, Any] = draw(st.sampled_from([{}, {}, {}, {}, {"hold_id": "h"}, {"odd": 1}, {"cost_usd": "1"}, {"user_id": "u"}]))
+    times = ["2026-11-01T00:00:00Z", "2026-11-17T10:00:00.123Z", "2026-10-31T23:59:59Z", "2099-01-01T00:00:00Z"]
+    time = draw(st.sampled_from([*times[:2] * 4, *times]))
+    return event(number, "session.tokens_used", {**data, **more}, subject=draw(customers), time=time)
+
+
+@st.composite
+def others(draw: st.DrawFn) -> tuple[int, Any]:
+    """What comes between."""
+    number, who = draw(st.integers(0, 40)), draw(customers)
+    kind = draw(st.sampled_from(["granted", "expiring", "scoped", "paid", "plan", "released", "chats", "bad"]))
+    amount = draw(st.sampled_from(["0.000000001", "1", "5.5", "3000000000"]))
+    if kind == "granted":
+        return ACCOUNT, granted(f"g{number}", amount, subject=who)
+    if kind == "expiring":
+        return ACCOUNT, granted(f"x{number}", amount, subject=who, expires_at="2026-11-18T12:00:00Z")
+    if kind == "scoped":
+        return ACCOUNT, granted(f"s{number}", amount, subject=who, scope=["cached"])
+    if kind == "paid":
+        return ACCOUNT, paid(f"p{number}", amount, payment=f"pay{number}") | {"subject": who}
+    if kind == "plan":
+        return ACCOUNT, event(f"u{number}", "user.created", {"user_id": who, "plan_id": "pro"}, subject=who)
+    if kind == "released":
+        return USAGE, released(f"d{number}", f"a{number}", draw(st.integers(1, 59)), subject=who)
+    if kind == "chats":
+        return USAGE, reported(f"r{number}", draw(modest), subject=who)
+    return USAGE, b"{"
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Received]:
+    """Records of both inputs in the order they met."""
+    partition, now = MemoryPartition(None), NOW
+    made = []
+    for topic, value in draw(
+        st.lists(st.one_of(*[usage().map(lambda value: (USAGE, value))] * 4, others()), min_size=1, max_size=40)
+    ):
+        now += draw(st.sampled_from([0, 0, 0, 0, 40 * 10**6]))
+        made.append(partition.received(json.dumps(value).encode() if isinstance(value, dict) else value, topic, now))
+    return made
+
+
+@settings(max_examples=300)
+@given(histories(), st.integers(0, 40), st.integers(1, 3))
+def test_columns_leave_byte_for_byte_what_the_general_way_leaves(
+    history: list[Received], cut: int, fewest: int
+) -> None:
+    """Records, accounts, identities and messages, however many plain events there are, in one batch or two."""
+    short, general = MemoryPartition(CATALOG), MemoryPartition(CATALOG)
+    for part in (history[:cut], history[cut:]):
+        if part:
+            short.take(part, fewest=fewest)
+            general.take(part, fewest=10**9)
+    assert [chunk.encoded for chunk in short.decided] == [chunk.encoded for chunk in general.decided]
+    assert [chunk.identities for chunk in short.decided] == [chunk.identities for chunk in general.decided]
+    assert [chunk.contents for chunk in short.decided] == [chunk.contents for chunk in general.decided]
+    assert [chunk.messages for chunk in short.decided] == [chunk.messages for chunk in general.decided]
+    assert short.accounts == general.accounts
+
+
+def test_columns_cut_chunks_where_the_general_way_does() -> None:
+    """Thousands of events with long names: the records end at the same places."""
+    records = []
+    made = MemoryPartition(None)
+    for number in range(3_000):
+        data = {"session_id": "s" * 150, "model": "m", "input_tokens": number + 1, "output_tokens": 1}
+        who = f"customer-{number % 700:03}-" + "x" * 100
+        sent = event(f"{number}-" + "i" * 150, "session.tokens_used", data, subject=who)
+        records.append(made.received(json.dumps(sent).encode()))
+    short, general = MemoryPartition(CATALOG), MemoryPartition(CATALOG)
+    short.take(records)
+    general.take(records, fewest=10**9)
+    assert len(short.decided) > 3
+    assert [chunk.encoded for chunk in short.decided] == [chunk.encoded for chunk in general.decided]
