@@ -12,6 +12,8 @@ from rating.orders import ALLOWED, COMPLETED, FULFILLED, OPEN, ORDER_RANK, moves
 from rating.turn import Refused, Turn
 from schemas import commands
 from schemas.documents import CUSTOMER, ORDER
+from schemas.invoicing_commands import SUBSCRIPTION_CHANGE, SUBSCRIPTION_CREATE
+from schemas.limits import ID_MAX_CHARACTERS
 from schemas.money import format_nanos, parse_nanos
 from schemas.period import format_time
 
@@ -83,18 +85,22 @@ def pay_order(turn: Turn, body: Body, payment_id: str, amount: int) -> None:
 
 
 def _subscribe(turn: Turn, body: Body) -> None:
-    """The plan that was bought; the order is fulfilled with it."""
-    subscription_id = body.get("subscription_id") or f"sub_{body['order_id']}"[:200]
+    """The plan that was bought, for the subscription that the customer has or for a new one; decided next, and with it
+    whether that fulfils the order."""
+    account, at = turn.account, turn.account.clock or turn.event.occurred_at
+    span = account.span_at(at)
+    has = span.subscription_id if span is not None and span.plan else ""
+    subscription_id = has or body.get("subscription_id") or f"sub_{body['order_id']}"[:ID_MAX_CHARACTERS]
     turn.command(
         turn.event.customer,
-        "tollgate.subscription.create",
-        f"order:{body['order_id']}"[:200],
+        SUBSCRIPTION_CHANGE if has else SUBSCRIPTION_CREATE,
+        f"order:{body['order_id']}"[:ID_MAX_CHARACTERS],
         {"subscription_id": subscription_id, "plan_id": body["plan_id"]},
     )
     turn.command(
         turn.event.customer,
         commands.ORDER_FULFILL,
-        f"fulfill:{body['order_id']}"[:200],
+        f"fulfill:{body['order_id']}"[:ID_MAX_CHARACTERS],
         {"order_id": body["order_id"], "fulfillment_details": {"subscription_id": subscription_id}},
     )
 
@@ -108,7 +114,7 @@ def cancel_open_orders(turn: Turn, reason: str, subscription_id: str | None = No
             turn.command(
                 turn.event.customer,
                 commands.ORDER_CANCEL,
-                f"cancel:{order_id}"[:200],
+                f"cancel:{order_id}"[:ID_MAX_CHARACTERS],
                 {"order_id": order_id, "reason": reason},
             )
 

@@ -118,6 +118,9 @@ def create_order(turn: Turn) -> None:
         raise Refused("out_of_range", "total_amount is not above zero")
     if data["order_type"] == "subscription" and not data.get("plan_id"):
         raise Refused("missing_field", "plan_id is missing: an order of a subscription buys a plan")
+    plan_id, catalogue = data.get("plan_id"), turn.catalogue
+    if plan_id is not None and (catalogue is None or catalogue.plan(plan_id) is None):
+        raise Refused("unknown_plan", f"the catalogue has no plan {plan_id!r}")
     currency = currency_of(turn)
     intent_id = f"{ORDER_PREFIX}{order_id}"
     at = event.occurred_at
@@ -177,7 +180,12 @@ def fulfill_order(turn: Turn) -> None:
     """tollgate.order.fulfill: what was bought is delivered."""
     body = _of_ours(turn)
     if body["status"] != FULFILLED:
-        details = turn.event.data.get("fulfillment_details")
+        details = turn.event.data.get("fulfillment_details") or None
+        subscription_id = _subscription_in(turn.event)
+        if subscription_id is not None:
+            bought = turn.document(documents.SUBSCRIPTION, subscription_id)
+            if bought is None or bought["plan_id"] != body.get("plan_id"):
+                raise Refused("illegal_state", f"the subscription {subscription_id!r} does not have the plan")
         body = move_order(turn, body, FULFILLED, **named(fulfillment_details=details))
     _answer(turn, body)
 
@@ -220,6 +228,12 @@ def mark_order(turn: Turn) -> None:
     _answer(turn, body)
 
 
+def _subscription_in(event: Event) -> str | None:
+    details = event.data.get("fulfillment_details")
+    found = details.get("subscription_id") if isinstance(details, dict) else None
+    return found if isinstance(found, str) and found else None
+
+
 def _of_ours(turn: Turn) -> Body:
     order_id = turn.event.data["order_id"]
     body = turn.document(documents.ORDER, order_id)
@@ -236,7 +250,9 @@ def _documents(event: Event) -> list[tuple[str, str]]:
     order_id, payment_id = event.data["order_id"], event.data.get("payment_id")
     intent = [(documents.PAYMENT, f"{ORDER_PREFIX}{order_id}")]
     paid = [(documents.PAYMENT, payment_id)] if payment_id is not None else []
-    return customer_named(event) + order_documents(order_id) + intent + paid
+    subscription_id = _subscription_in(event)
+    bought = [(documents.SUBSCRIPTION, subscription_id)] if subscription_id is not None else []
+    return customer_named(event) + order_documents(order_id) + intent + paid + bought
 
 
 def _claimed(event: Event) -> list[bytes]:
