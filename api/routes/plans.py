@@ -48,7 +48,7 @@ class PlanAnswer(BaseModel):
 class PlanPage(BaseModel):
     """Plans by id."""
 
-    plans: list[PlanAnswer]
+    data: list[PlanAnswer]
     next_cursor: NextCursor
 
 
@@ -62,7 +62,7 @@ async def get_plans(tollgate: Tollgate, token: Reader, limit: Limit = PAGE_ROWS,
     page = plans[start : start + limit]
     more = len(plans) > start + limit
     return PlanPage(
-        plans=[shaped(plan, version) for plan in page if version is not None],
+        data=[shaped(plan, version) for plan in page if version is not None],
         next_cursor=encode_cursor(_LISTING, [page[-1].id]) if more else None,
     )
 

@@ -102,9 +102,9 @@ async def test_plans_are_those_of_the_catalogue_in_force(world: World) -> None:
     """By id, in pages; each with its currency and version, numbers as text."""
     await world.client.put("/v1/catalog", headers=world.token() | YAML, content=PLANS)
     whole = (await world.client.get("/v1/plans", headers=world.token())).json()
-    assert [plan["id"] for plan in whole["plans"]] == ["pro", "team"]
+    assert [plan["id"] for plan in whole["data"]] == ["pro", "team"]
     assert whole["next_cursor"] is None
-    assert whole["plans"][0] == {
+    assert whole["data"][0] == {
         "id": "pro",
         "name": "Pro",
         "description": None,
@@ -131,13 +131,13 @@ async def test_plans_are_those_of_the_catalogue_in_force(world: World) -> None:
     }
     first = (await world.client.get("/v1/plans?limit=1", headers=world.token())).json()
     second = (await world.client.get(f"/v1/plans?cursor={first['next_cursor']}", headers=world.token())).json()
-    assert [plan["id"] for plan in (*first["plans"], *second["plans"])] == ["pro", "team"]
+    assert [plan["id"] for plan in (*first["data"], *second["data"])] == ["pro", "team"]
     assert second["next_cursor"] is None
 
 
 async def test_a_plan_is_told_by_its_id(world: World) -> None:
     """404 for one that the tenant's catalogue does not have."""
-    assert (await world.client.get("/v1/plans", headers=world.token())).json() == {"plans": [], "next_cursor": None}
+    assert (await world.client.get("/v1/plans", headers=world.token())).json() == {"data": [], "next_cursor": None}
     await world.client.put("/v1/catalog", headers=world.token() | YAML, content=PLANS)
     found = await world.client.get("/v1/plans/team", headers=world.token())
     assert (found.status_code, found.json()["interval"]) == (200, "year")
@@ -152,7 +152,7 @@ async def test_a_catalogue_of_the_future_is_not_in_force_yet(world: World) -> No
     assert applied.json()["version"] == 2
     shown = (await world.client.get("/v1/catalog", headers=world.token())).json()
     assert shown["version"] == 1
-    assert (await world.client.get("/v1/plans", headers=world.token())).json()["plans"] == []
+    assert (await world.client.get("/v1/plans", headers=world.token())).json()["data"] == []
 
 
 async def test_applying_needs_the_admin_scope_and_a_known_media_type(world: World) -> None:

@@ -1,6 +1,6 @@
-"""Broken catalogues against a running deployment: each refused whole by every road, and nobody who works notices.
-
-And the price list of every language model there is, applied to the same deployment while it runs.
+"""Catalogues against a running deployment: broken ones are refused whole by every road, and nobody who works notices;
+a customer's own price and a catalogue of the future hold from when they should; the price list of every language model
+there is applies while it runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 
 from schemas.catalog_document import MAX_BYTES
 from schemas.settings import Settings
+from tests.deployment import until
 from tests.served import Served
 from tests.unit.schemas.test_catalog_faults import BROKEN
 
@@ -122,6 +123,40 @@ def test_running_workers_do_not_notice_broken_catalogues(served: Served, tenant:
     assert served.await_outcomes(tenant, 20) == {"rated": 20}
     assert rated(served, tenant) == {("call", before["version"]): 20}
     assert {process["pid"] for process in served.processes()} == processes
+
+
+def test_a_customers_own_price_is_charged_to_it_alone(served: Served, tenant: str) -> None:
+    """From the answer of the PUT on; a bad one is refused by its path and changes nothing."""
+    with client_of(served, tenant) as client:
+        version = client.get("/v1/catalog").json()["version"]
+        bad = {"price_overrides": [{"id": "call", "unit_amount": 0.1}]}
+        refused = client.put("/v1/customers/c-1", json=bad)
+        assert refused.status_code == 422
+        assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/price_overrides/0/unit_amount"]
+        own = {"price_overrides": [{"id": "call", "unit_amount": "0.1"}]}
+        assert client.put("/v1/customers/c-1", json=own).status_code in (200, 201)
+        served.send([event(tenant, number) for number in range(10)])
+        served.await_outcomes(tenant, 10)
+        charges = client.get("/v1/customers/c-1/charges").json()["data"]
+        assert [(charge["price_id"], charge["unit_amount"], charge["amount"]) for charge in charges] == [
+            ("call", "0.1", "0.1")
+        ] * 2
+        (charge, *_) = client.get("/v1/customers/c-2/charges").json()["data"]
+        assert (charge["amount"], charge["catalog_version"]) == ("0.5", version)
+
+
+def test_a_catalogue_of_the_future_rates_the_events_of_its_time(served: Served, tenant: str, tmp_path: Path) -> None:
+    """It is applied now, and what happens before its time is rated by the version before it."""
+    later = tmp_path / "later.yaml"
+    later.write_text("effective_from: 2026-11-03T12:00:00Z\n" + GOOD.replace("id: call,", "id: dearer,"))
+    with client_of(served, tenant) as client:
+        before = client.get("/v1/catalog").json()["version"]
+        applied = json.loads(served.tollgate("catalog", "apply", str(later), "--tenant", tenant, "--json").stdout)
+        until(lambda: client.get("/v1/catalog").json()["version"] == applied["version"])
+    noon = [event(tenant, number).replace(b"T00:00:00Z", b"T12:00:00Z") for number in range(5)]
+    served.send([line for number in range(5) for line in (noon[number], event(tenant, 10 + number))])
+    assert served.await_outcomes(tenant, 10) == {"rated": 10}
+    assert rated(served, tenant) == {("call", before): 5, ("dearer", applied["version"]): 5}
 
 
 @pytest.fixture(scope="module")
