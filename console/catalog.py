@@ -44,7 +44,7 @@ def catalog() -> None:
 @as_json
 def check(file: Path, as_json: bool) -> None:
     """Name every fault of FILE by its path, or say what each price comes to for a million units."""
-    read = _read(file)
+    read = read_file(file)
     samples = [_sample(price) for price in read.prices]
     if as_json:
         click.echo(orjson.dumps({**_summary(read), "samples": samples}))
@@ -61,7 +61,7 @@ def check(file: Path, as_json: bool) -> None:
 @as_json
 def apply(file: Path, tenant: str | None, as_json: bool) -> None:
     """Make FILE a new version, which running workers pick up."""
-    read = _read(file)
+    read = read_file(file)
     if tenant is not None:
         check_id(tenant, "/tenant")
     version = asyncio.run(apply_version(_kafka(), read, tenant, time.time_ns() // 1_000))
@@ -149,7 +149,7 @@ def litellm(file: Path, providers: tuple[str, ...], output: Path | None, as_json
     click.echo(f"{len(imported.catalog['prices']):,} prices of {imported.models:,} models", err=True)
 
 
-def _read(file: Path) -> Catalog:
+def read_file(file: Path) -> Catalog:
     """The catalogue of a file; its faults, one a line, and exit 2."""
     with file.open("rb") as opened:
         text = opened.read(MAX_BYTES + 1)
@@ -209,7 +209,7 @@ def _either(*names: str) -> list[Catalog]:
     catalogs = []
     for name in names:
         if Path(name).is_file():
-            catalogs.append(_read(Path(name)))
+            catalogs.append(read_file(Path(name)))
         elif _VERSION.fullmatch(name):
             if versions is None:
                 versions = asyncio.run(read_all(_kafka()))

@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "dlq": ("dlq", "dlq", "List, show, retry and drop dead letters."),
     "explain": ("explain", "explain", "Say why an event or a charge came to what it did."),
     "rebuild": ("rebuild", "rebuild", "Recompute all of Redis from the ledger."),
+    "rerate": ("rerate", "rerate_command", "Rate history again under another catalogue."),
     "bench": ("bench", "bench", "Run the benchmarks."),
 }
 

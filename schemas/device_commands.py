@@ -19,8 +19,15 @@ USAGE_CORRECT: Final = "tollgate.usage.correct"
 """What a `usage.corrected` asked for, with the charges of the event that it is about."""
 
 
-class _Expire(Named, frozen=True, kw_only=True, gc=False):
-    allocation_id: Id
+USAGE_RERATE: Final = "tollgate.usage.rerate"
+"""What a customer's history differs by under another catalogue, line by line."""
+
+RERATED: Final = "rerated"
+"""The dimension of such a charge that says for which span, `<start>/<end>`."""
+RERATED_PERIOD: Final = "rerated_period"
+"""And for which period of the price, by its start."""
+RERATED_FROM: Final = "rerated_from"
+"""And which price it was charged at."""
 
 
 class Charged(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +43,15 @@ class Charged(msgspec.Struct, frozen=True, kw_only=True):
     """Nano-units."""
     amount: int
     """Nanos."""
+
+
+class _Rerate(Named, frozen=True, kw_only=True):
+    reason: str
+    charges: tuple[Charged, ...]
+
+
+class _Expire(Named, frozen=True, kw_only=True, gc=False):
+    allocation_id: Id
 
 
 class Correct(Named, frozen=True, kw_only=True):
@@ -65,6 +81,7 @@ def _correct(data: dict[str, Any]) -> Filled:
 
 DEVICE_COMMANDS: Final[dict[str, BuiltIn]] = {
     ALLOCATION_EXPIRE: account_type(_Expire),
+    USAGE_RERATE: account_type(_Rerate),
     USAGE_CORRECT: BuiltIn(Correct, _correct),
 }
 """By type."""

@@ -22,7 +22,7 @@ from rating.counting import Counted, period_start
 from rating.turn import Effect, Naming, NoEffect, Turn
 from schemas.account import counter_key
 from schemas.canonical import CONTENT_BYTES, content_of, identity_of, json_of, parse
-from schemas.device_commands import USAGE_CORRECT, Charged
+from schemas.device_commands import USAGE_CORRECT, USAGE_RERATE, Charged
 from schemas.documents import CORRECTION
 from schemas.errors import InvalidInput
 from schemas.event import Event
@@ -98,6 +98,24 @@ def correct(turn: Turn) -> None:
     turn.result = {"taken_back": format_nanos(-back), "charged": format_nanos(charged)}
 
 
+def rerated(turn: Turn) -> None:
+    """USAGE_RERATE: books what lines of history differ by; quantities are as they were."""
+    charges = [read(one, Charged, "/data/charges") for one in turn.event.data["charges"]]
+    total = turn.charge_booked([Booked(_rate(one), 0, one.amount) for one in charges], [])
+    turn.result = {"amount": format_nanos(total)}
+
+
+def _rate(charge: Charged) -> Rate:
+    return Rate(
+        charge.meter,
+        charge.price_id,
+        charge.catalog_version,
+        charge.unit_amount,
+        charge.currency,
+        tuple(sorted(charge.dimensions.items())),
+    )
+
+
 def _taken_back(turn: Turn, occurred_at: int, charges: list[Charged]) -> tuple[int, list[str]]:
     """Books charges with the opposite sign; their sum in nanos, and the meters whose charges stay."""
     counted: Counted = []
@@ -117,15 +135,7 @@ def _taken_back(turn: Turn, occurred_at: int, charges: list[Charged]) -> tuple[i
             if so_far is not None and unpack_int(so_far) >= one.quantity:
                 amount, (after,) = price.advance((unpack_int(so_far),), -one.quantity)
                 counted.append((key, pack_int(after)))
-        rate = Rate(
-            one.meter,
-            one.price_id,
-            one.catalog_version,
-            one.unit_amount,
-            one.currency,
-            tuple(sorted(one.dimensions.items())),
-        )
-        booked.append(Booked(rate, -one.quantity, amount))
+        booked.append(Booked(_rate(one), -one.quantity, amount))
     return turn.charge_booked(booked, counted), left
 
 
@@ -155,6 +165,6 @@ def _document_id(event: Event) -> str:
     return identity_of(event.tenant, event.customer, event.data["source"], event.data["id"]).hex()
 
 
-EFFECTS: Final[dict[str, Effect]] = {USAGE_CORRECTED: corrected, USAGE_CORRECT: correct}
+EFFECTS: Final[dict[str, Effect]] = {USAGE_CORRECTED: corrected, USAGE_CORRECT: correct, USAGE_RERATE: rerated}
 DOCUMENTS: Final[dict[str, Naming]] = {USAGE_CORRECT: lambda event: [(CORRECTION, event.data["correction"])]}
 IDENTITIES: Final[dict[str, Callable[[Event], list[bytes]]]] = {USAGE_CORRECTED: lambda event: [_claim(event)]}
