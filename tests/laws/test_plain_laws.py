@@ -56,7 +56,8 @@ def usage(draw: st.DrawFn) -> dict[str, Any]:
         "output_tokens": draw(modest),
         "cached_input_tokens": min(taken, draw(modest)),
     }
-    more: dict[str, Any] = draw(st.sampled_from([{}, {}, {}, {}, {"hold_id": "h"}, {"odd": 1}, {"cost_usd": "1"}, {"user_id": "u"}]))
+    odd: list[dict[str, Any]] = [{}, {}, {}, {}, {"hold_id": "h"}, {"odd": 1}, {"cost_usd": "1"}, {"user_id": "u"}]
+    more = draw(st.sampled_from(odd))
     times = ["2026-11-01T00:00:00Z", "2026-11-17T10:00:00.123Z", "2026-10-31T23:59:59Z", "2099-01-01T00:00:00Z"]
     time = draw(st.sampled_from([*times[:2] * 4, *times]))
     return event(number, "session.tokens_used", {**data, **more}, subject=draw(customers), time=time)
