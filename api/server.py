@@ -36,6 +36,9 @@ from schemas.settings import Settings
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
 from streams.admission.client import Admission, OnError
+from streams.admission.denials import DenialLog
+from streams.admission.journal import HoldJournal
+from streams.admission.outbox import Outbox
 from streams.admission.store import HoldStore
 from streams.commands import Commands
 from streams.lag import LagWatch
@@ -95,7 +98,15 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
     )
     documents = Documents(accounts, rows, metadata.partitions)
     on_error: OnError = "allow" if settings.admission_on_error == "allow" else "deny"
-    admission = Admission(HoldStore(redis, ADMISSION_SECONDS), metadata.partitions, book, on_error=on_error)
+    outbox = Outbox(publisher)
+    admission = Admission(
+        HoldStore(redis, ADMISSION_SECONDS),
+        metadata.partitions,
+        book,
+        journal=HoldJournal(outbox),
+        denials=DenialLog(outbox),
+        on_error=on_error,
+    )
     return Parts(
         tokens=TokenReader(settings.tokens_file),
         publisher=publisher,

@@ -18,6 +18,8 @@ BILLING_EVENTS: Final = "billing.events"
 USAGE_DLQ: Final = "usage.dlq"
 ACCOUNT_DLQ: Final = "account.dlq"
 AUDIT_LOG: Final = "audit.log"
+HOLDS_JOURNAL: Final = "holds.journal"
+DENIALS: Final = "admission.denials"
 
 INPUTS: Final = (USAGE_EVENTS, ACCOUNT_EVENTS)
 DEAD_LETTERS: Final = {USAGE_EVENTS: USAGE_DLQ, ACCOUNT_EVENTS: ACCOUNT_DLQ}
@@ -34,6 +36,9 @@ _DAY_MS: Final = 24 * 60 * 60 * 1000
 FOREVER: Final = "-1"
 USAGE_EVENTS_RETENTION_MS: Final = 30 * _DAY_MS
 BILLING_EVENTS_RETENTION_MS: Final = 30 * _DAY_MS
+HOLDS_JOURNAL_RETENTION_MS: Final = 32 * _DAY_MS
+"""A hold lives for 30 days without being renewed."""
+DENIALS_RETENTION_MS: Final = 7 * _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +83,8 @@ TOPICS: Final = (
     _topic(ACCOUNT_DLQ, max_message_bytes=DEAD_LETTER_RECORD_MAX_BYTES, retention_ms=FOREVER),
     # Who changed what: few records, in one order.
     _topic(AUDIT_LOG, partitions=1, retention_ms=FOREVER),
+    # What was held, for the day Redis loses it.
+    _topic(HOLDS_JOURNAL, retention_ms=HOLDS_JOURNAL_RETENTION_MS),
+    # What was not allowed, on its way to ClickHouse.
+    _topic(DENIALS, partitions=1, retention_ms=DENIALS_RETENTION_MS),
 )

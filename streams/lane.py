@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from rating.book import PriceBook
 from rating.decision import Received, Standing
@@ -79,6 +79,13 @@ FOLD_ACCOUNTS: Final = 20_000
 """Accounts gathered from the ledger before they are written to the store, while a partition is brought up."""
 
 
+class Holds(Protocol):
+    """What an owner must see to before its partition serves. Errors: Unavailable."""
+
+    async def restore(self, partition: int) -> int:
+        """Brings back the holds that the store lost; how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all lanes of a worker share."""
@@ -89,6 +96,7 @@ class Surroundings:
     """Microseconds."""
     identity_directory: Path
     accounts: Accounts
+    holds: Holds
     book: PriceBook
     catalogue_known: asyncio.Event
     """Set once the first catalogue version is read; until then nothing is decided."""
@@ -267,6 +275,7 @@ class Lane:
                     if len(gathered) + len(documents) + len(endings) >= FOLD_ACCOUNTS:
                         await self._apply(reached, gathered, documents, endings, serving=False)
                         gathered, documents, endings = {}, {}, []
+        await self._in_place(lambda: around.holds.restore(self.partition))
         # The last write says that the partition is whole; with nothing to write it is the first beat.
         await self._apply(reached, gathered, documents, endings, serving=True)
 
@@ -452,6 +461,9 @@ class Lane:
         failures = 0
         while True:
             try:
+                if failures:
+                    # It may have come back with less: what it lost of holds is there again before anything is served.
+                    await self.around.holds.restore(self.partition)
                 return await attempt()
             except PositionMoved:
                 raise

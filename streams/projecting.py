@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.ledger import LedgerRecord
-from schemas.topics import AUDIT_LOG
-from streams import audit_rows, dead_letters
+from schemas.topics import AUDIT_LOG, DENIALS
+from streams import audit_rows, dead_letters, denial_rows
 from streams.blocks import Block, Gathering, encode
 from streams.ledger import LedgerReader
 from streams.rows import Standing, Superseded, put
@@ -162,7 +162,7 @@ class RecordLane:
     def __init__(self, sink: Sink, place: TopicPartition) -> None:
         self._sink = sink
         self._place = place
-        self._rows = audit_rows if place.topic == AUDIT_LOG else dead_letters
+        self._rows = {AUDIT_LOG: audit_rows, DENIALS: denial_rows}.get(place.topic, dead_letters)
 
     async def run(self) -> None:
         """Serves until cancelled."""

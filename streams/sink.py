@@ -29,7 +29,7 @@ from prometheus_client import CollectorRegistry
 from schemas.errors import Unavailable
 from schemas.kafka import connection
 from schemas.settings import Settings
-from schemas.topics import AUDIT_LOG, DEAD_LETTERS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
+from schemas.topics import AUDIT_LOG, DEAD_LETTERS, DENIALS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
 from streams.measures import SinkMeasures
 from streams.projecting import LedgerLane, RecordLane, pause
 from streams.rows import ClickHouseRows
@@ -84,7 +84,7 @@ class Sink:
     async def run(self) -> None:
         """Serves what the group gives it. Errors: InvariantBroken."""
         await self._join()
-        self.consumer.subscribe([USAGE_RATED, *DEAD_LETTERS.values(), AUDIT_LOG], listener=_Rebalance(self))
+        self.consumer.subscribe([USAGE_RATED, *DEAD_LETTERS.values(), AUDIT_LOG, DENIALS], listener=_Rebalance(self))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait((stopping, self._failure), return_when=asyncio.FIRST_COMPLETED)

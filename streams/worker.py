@@ -28,6 +28,8 @@ from schemas.kafka import security_of, tls_context
 from schemas.settings import Settings
 from schemas.topics import RATING_GROUP, USAGE_EVENTS
 from streams.accounts.redis import RedisAccounts
+from streams.admission.keeper import HoldKeeper
+from streams.admission.store import HoldStore
 from streams.catalogue import keep_up
 from streams.lane import Delivery, Lane, Surroundings
 from streams.ledger import partition_count
@@ -48,6 +50,9 @@ EXIT_STUCK: Final = 75
 GC_THRESHOLD: Final = 200_000
 """Values made before the collector looks for cycles among the youngest: some ten batches."""
 WATCH_SECONDS: Final = 5.0
+TEND_SECONDS: Final = 1.0
+HOLDS_SECONDS: Final = 2.0
+"""How long a call about holds may take."""
 
 
 class Lanes:
@@ -163,6 +168,7 @@ class Worker:
         self._bootstrap = bootstrap
         self._tell = tell
         self._accounts = RedisAccounts(redis_url)
+        self._holds = HoldKeeper(bootstrap, HoldStore(redis_url, HOLDS_SECONDS), partitions)
         self.measures = Measures(registry)
         self._stop = asyncio.Event()
         self._exit_code = 0
@@ -176,6 +182,7 @@ class Worker:
                 max_future=max_future,
                 identity_directory=data_dir / "identity",
                 accounts=self._accounts,
+                holds=self._holds,
                 book=self.book,
                 catalogue_known=self._catalogue_known,
                 measures=self.measures,
@@ -202,14 +209,15 @@ class Worker:
         watching = asyncio.create_task(self._watch(), name="watchdog")
         self._app.finalize()
         starting = asyncio.create_task(self._app.maybe_start(), name="faust")
-        for task in (following, watching, starting):
+        tending = asyncio.create_task(self._tend(), name="holds")
+        for task in (following, watching, starting, tending):
             task.add_done_callback(self._ended)
         telling = asyncio.create_task(self._tell_serving(), name="telling")
         await self._stop.wait()
         telling.cancel()
         self._tell(False)
         await self.lanes.close()
-        tasks = (following, watching, starting)
+        tasks = (following, watching, starting, tending)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -217,6 +225,7 @@ class Worker:
             await asyncio.wait_for(self._app.stop(), DRAIN_SECONDS)
         except TimeoutError:
             log.warning("faust did not stop in %s s; its group notices by its session", DRAIN_SECONDS)
+        await self._holds.close()
         await self._accounts.close()
         return self._exit_code
 
@@ -256,6 +265,15 @@ class Worker:
         while True:
             self._tell(self._joined and len(self.lanes.open()) == len(self.lanes))
             await asyncio.sleep(0.2)
+
+    async def _tend(self) -> None:
+        """Ends holds that expired in our partitions; whoever asks for their customer meanwhile does so too."""
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            try:
+                await self._holds.tend([lane.partition for lane in self.lanes.open()])
+            except Unavailable as away:
+                log.warning("holds: %s", away)
 
     async def _watch(self) -> None:
         """Leaves when Faust crashed or no longer delivers."""

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 
 from rating.admission import Bound
 from schemas.errors import Unavailable
-from streams.admission.keys import customer_keys, denial_key, directory_key, sweep_key
+from streams.admission.keys import customer_keys, denial_key, directory_key, journal_key, sweep_key
 from streams.admission.values import (
     Conflicting,
     Ended,
@@ -29,6 +29,7 @@ from streams.admission.values import (
     Granted,
     Held,
     Hold,
+    Mark,
     Refused,
     Same,
     Seen,
@@ -285,6 +286,15 @@ class HoldStore:
             found: bytes | None = await self.redis.execute_command("GET", directory_key(partition, tenant, hold_id))  # type: ignore[no-untyped-call]
         return found.decode() if found is not None else None
 
+    async def mark(self, partition: int, run: str = "", offset: int = 0) -> Mark:
+        """How far the journal stands in this Redis; with `run` it is set first, if Redis is still in that run."""
+        answer = await self._eval("mark", [journal_key(partition)], run, offset)
+        return Mark(
+            int(answer[1]) if answer[1] is not None else None,
+            answer[2].decode() if answer[2] is not None else "",
+            answer[3].decode(),
+        )
+
     async def keep_denial(self, partition: int, tenant: str, denial_id: str, document: bytes) -> None:
         """Keeps what a denial was about."""
         async with mapped():
@@ -301,17 +311,19 @@ class HoldStore:
         await self.redis.aclose()
 
     async def _run(self, name: str, keys: list[str], account: str, *arguments: Any) -> Any:
+        return await self._eval(name, keys, account, "" if self.now_ms is None else self.now_ms, *arguments)
+
+    async def _eval(self, name: str, keys: list[str], *arguments: Any) -> Any:
         known = self._scripts.get(name)
         if known is None:
             text = script_text(name)
             known = self._scripts[name] = (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
         text, digest = known
-        now = "" if self.now_ms is None else self.now_ms
         async with mapped():
             try:
-                return await self.redis.evalsha(digest, len(keys), *keys, account, now, *arguments)
+                return await self.redis.evalsha(digest, len(keys), *keys, *arguments)
             except exceptions.NoScriptError:
-                return await self.redis.eval(text, len(keys), *keys, account, now, *arguments)
+                return await self.redis.eval(text, len(keys), *keys, *arguments)
 
 
 def _seen(seen: Seen) -> bytes:

@@ -155,6 +155,18 @@ Seen: TypeAlias = bytes | None
 """The packed account that the caller computed with; None: there was none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the journal is known to stand in Redis."""
+
+    offset: int | None
+    """None: nothing is known."""
+    marked_run: str
+    """The run of Redis in which it was said."""
+    run: str
+    """The one it is in."""
+
+
 def digits(amount: int) -> str:
     """An amount as Redis keeps it."""
     assert 0 <= amount < AMOUNT_END

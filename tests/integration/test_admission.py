@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from schemas.settings import Settings
 from tests.deployment import until
@@ -294,6 +295,40 @@ async def test_holds_are_their_tenant_s_and_their_words(world: World, http: http
     token = world.served.tollgate("token", "issue", "--tenant", f"{world.tenant}-b").stdout.splitlines()[-1]
     other = await http.get(f"/v1/holds/mine-{customer}", headers={"Authorization": f"Bearer {token}"})
     assert other.status_code == 404
+
+
+async def test_a_wiped_redis_gets_back_what_was_open_and_nothing_else(
+    world: World, http: httpx.AsyncClient, customer: str
+) -> None:
+    """Of 1,000 holds half were ended by usage, some by their holders: they stay ended; the others are open again."""
+    made = [hold_["hold_id"] for hold_ in [await hold(http, customer, amount="0.001") for _ in range(1_000)]]
+    named = [f"named-{customer}-{number}" for number in range(5)]
+    for hold_id in named:
+        await hold(http, customer, amount="0.001", hold_id=hold_id)
+    world.send(*(tokens(customer, hold_id=hold_id, output_tokens=1) for hold_id in made[::2]))
+    for hold_id in made[1:21:2]:
+        assert (await http.post(f"/v1/holds/{hold_id}/release", json={})).json()["state"] == "released"
+    await reached(http, customer, "9.995")
+    await asyncio.sleep(0.5)  # the journal is on its way; nobody waits for it
+    assert world.served.settings.redis_url is not None
+    redis = Redis.from_url(world.served.settings.redis_url)
+    await redis.flushall()
+    await redis.aclose()
+    await reached(http, customer, "9.995")
+
+    async def open_again() -> bool:
+        found = await balance(http, customer)
+        return found is not None and found["held"] == "0.495"
+
+    for _ in range(600):
+        if await open_again():
+            break
+        await asyncio.sleep(0.05)
+    assert await open_again(), await balance(http, customer)
+    states = [await state(http, hold_id) for hold_id in (*made[::50], *made[21::50], *named)]
+    assert states == ["settled"] * 20 + ["open"] * (len(states) - 20)
+    longer = await http.post(f"/v1/holds/{named[0]}/extend", json={"ttl_seconds": 600})
+    assert (longer.status_code, longer.json()["state"]) == (200, "open")
 
 
 async def test_after_all_of_it_the_stores_agree(world: World) -> None:

@@ -34,6 +34,7 @@ from streams.measures import Measures
 from streams.transaction import PartitionWriter
 from streams.transport import UNKNOWN
 from streams.watchdog import Watchdog
+from tests.fakes.holds import NoHolds
 from tests.fakes.partition import CATALOG, granted, tokens
 
 _numbers = itertools.count()
@@ -111,6 +112,7 @@ class Bench:
                 max_future=3_600 * 10**6,
                 identity_directory=self._tmp_path / directory,
                 accounts=self.accounts,
+                holds=NoHolds(),
                 book=self.book,
                 catalogue_known=known,
                 measures=Measures(CollectorRegistry()),

@@ -18,6 +18,8 @@ def test_the_promised_topics_are_there() -> None:
         "usage.dlq",
         "account.dlq",
         "audit.log",
+        "holds.journal",
+        "admission.denials",
     }
 
 
@@ -27,6 +29,7 @@ def test_a_customer_has_one_partition_number_everywhere() -> None:
         **dict.fromkeys(BY_NAME, 8),
         "catalog.versions": 1,
         "audit.log": 1,
+        "admission.denials": 1,
     }
 
 
@@ -37,9 +40,9 @@ def test_inputs_are_stamped_by_the_broker() -> None:
 
 
 def test_what_money_rests_on_is_kept_for_ever() -> None:
-    """Only usage events and notifications of others grow old."""
+    """Only usage events, notifications of others and what admission tells grow old."""
     kept = {name for name, topic in BY_NAME.items() if dict(topic.configs)["retention.ms"] == FOREVER}
-    assert kept == set(BY_NAME) - {USAGE_EVENTS, "billing.events"}
+    assert kept == set(BY_NAME) - {USAGE_EVENTS, "billing.events", "holds.journal", "admission.denials"}
     assert dict(BY_NAME[USAGE_EVENTS].configs)["retention.ms"] == str(30 * 24 * 60 * 60 * 1000)
 
 

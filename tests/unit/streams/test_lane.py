@@ -21,6 +21,7 @@ from streams.measures import Measures
 from streams.transaction import Fenced
 from streams.transport import UNKNOWN
 from tests.fakes.accounts import MemoryAccounts
+from tests.fakes.holds import NoHolds
 from tests.fakes.partition import MemoryPartition, paid, released, tokens
 
 
@@ -33,6 +34,7 @@ def lane(tmp_path: Path, accounts: MemoryAccounts | None = None) -> Lane:
             max_future=0,
             identity_directory=tmp_path,
             accounts=accounts or MemoryAccounts(),
+            holds=NoHolds(),
             book=PriceBook(),
             catalogue_known=asyncio.Event(),
             measures=Measures(CollectorRegistry()),
