@@ -80,6 +80,8 @@ class Chunk:
         self.entries.postings = [0] * count
         self.table = RateTable(self.entries.rates)
         self.tariffs: dict[str, Tariffs] = {}
+        self.used_by: dict[int, tuple[str, str]] = {}
+        """By entry: user and device of an event that itself may name neither."""
         self._claimed: list[tuple[bytes, bytes]] = []
         self.charged = 0
         """Charges in the columns that stand; what a refused event left beyond is cut off."""
@@ -270,4 +272,9 @@ class Chunk:
             i: event.allocation_id for i, event in enumerate(judged) if event.allocation_id is not None
         }
         entries.hold_id = {i: event.hold_id for i, event in enumerate(judged) if event.hold_id is not None}
+        for index, (user, device) in self.used_by.items():
+            if index < count:
+                entries.user_id[index] = entries.user_id[index] or user
+                if device:
+                    entries.device_id.setdefault(index, device)
         return self.decision

@@ -16,7 +16,7 @@ from typing import Any
 
 from rating.book import CompiledCatalogue
 from rating.charging import Booked, rate_amount, rate_booked, rate_into, settle
-from rating.chunk import Chunk
+from rating.chunk import UTF8, Chunk
 from rating.counting import Counted, Piece
 from rating.decision import Command, Outgoing
 from rating.devices import parts, release_of
@@ -106,6 +106,11 @@ class Turn:
         """Ends a hold: `settled`, `released` or `expired`; without effect if it has ended."""
         self._chunk.end_hold(self._index, hold_id, state, charged)
 
+    def used_by(self, user: str, device: str) -> None:
+        """Whose usage it is and on which device, where the event does not say; empty: nobody knows."""
+        self._chunk.used_by[self._index] = (user, device)
+        self._chunk.weight += UTF8 * (len(user) + len(device))
+
     def measured(self, event: Event) -> bool:
         """Whether any meter measures a usage event of the customer at its time."""
         return self._chunk.tariff(event, self.account) is not None
@@ -166,8 +171,7 @@ class Turn:
         return total
 
     def charge_meter(self, meter: str, quantity: int, dimensions: Mapping[str, str]) -> int:
-        """Charges a quantity of one meter, in nano-units, that no event measured; the nanos. InvalidInput `no_meter`.
-        """
+        """Charges a quantity of one meter, in nano-units, that no event measured; the nanos. InvalidInput `no_meter`."""
         chunk, account = self._chunk, self.account
         tariff = meter_tariff(self.catalogue, chunk, account, self.event, meter, quantity, dimensions)
         counted: Counted = []

@@ -56,6 +56,7 @@ def heartbeat(turn: Turn) -> None:
     if until <= lease.charged_to:
         raise NoEffect
     data = _used(lease)
+    _tell_whose(turn, data)
     if not turn.measured(turn.release_of(data, lease.opened_at, until)):
         raise NoEffect
     pieces: list[Event | Piece] = [*turn.parts(data, lease.opened_at, Period(lease.charged_to, until))]
@@ -91,12 +92,19 @@ def expire(turn: Turn) -> None:
     if lease is None or lease.expired or not 0 < lease.expires_at <= turn.event.occurred_at:
         raise NoEffect
     data = _used(lease)
+    _tell_whose(turn, data)
     unpaid = Period(lease.charged_to, lease.expires_at)
     if unpaid.start < unpaid.end and turn.measured(turn.release_of(data, lease.opened_at, unpaid.end)):
         turn.charge(*turn.parts(data, lease.opened_at, unpaid))
         lease.charged_to = unpaid.end
     lease.expired = True
     _give_up_the_oldest(turn)
+
+
+def _tell_whose(turn: Turn, data: Mapping[str, Any]) -> None:
+    """Rows of what is charged name user and device as the allocation did."""
+    user, device = data.get("user_id"), data.get("device_id")
+    turn.used_by(user if isinstance(user, str) else "", device if isinstance(device, str) else "")
 
 
 def _open(turn: Turn, begin: int, expires_at: int) -> Allocation:

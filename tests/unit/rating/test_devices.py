@@ -185,6 +185,14 @@ def test_an_allocation_is_told_and_charged_while_it_runs() -> None:
     assert charges(lease)["releases", "quantity"] == 10**9
 
 
+def test_a_heartbeats_row_names_user_and_device_as_the_allocation_did() -> None:
+    """So that a user's usage is whole, though the heartbeat says only which allocation it is of."""
+    lease = partition()
+    lease.usage(allocated(user_id="u-1"), heartbeat(BEGIN + 60 * SECOND))
+    beat = lease.rows()[-1]
+    assert (beat["user_id"], beat["device_id"], beat["allocation_id"]) == ("u-1", "d", "a")
+
+
 def test_a_release_before_its_heartbeats_overshot_takes_back_what_was_too_much() -> None:
     """As a correction of the wallet, at the price it was charged at."""
     lease = partition()
