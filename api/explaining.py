@@ -17,6 +17,8 @@ from api.shaping import dead_letter_fields
 from schemas.ledger import LedgerRecord, rows
 
 RECORDS_SHOWN: Final = 20
+PARTITION_MAX: Final = 2**16 - 1
+"""As ClickHouse keeps it."""
 
 
 class Records(Protocol):
@@ -59,7 +61,7 @@ async def explain_event(sources: Sources, tenant: str | None, event_id: str) -> 
 async def explain_charge(sources: Sources, tenant: str | None, charge_id: str) -> dict[str, Any] | None:
     """A charge by its id: partition, seq and number."""
     match = _CHARGE.fullmatch(charge_id)
-    if match is None:
+    if match is None or int(match[1]) > PARTITION_MAX:
         return None
     found = await sources.rows.fetch(queries.entry_at(tenant, int(match[1]), int(match[2])))
     explained = await _entry(sources, _Place(*found[0])) if found else None

@@ -192,7 +192,7 @@ async def test_what_is_not_there_is_404(told: Told) -> None:
     """As is another tenant's, and a kind that nothing explains."""
     told.partition.usage(tokens(1, 1))
     told.show(0)
-    for path in ("charge/0-0-9", "charge/x", "nothing/1"):
+    for path in ("charge/0-0-9", "charge/99999-0-0", "charge/x", "nothing/1"):
         response = await told.world.client.get(f"/v1/explain/{path}", headers=told.world.token(tenant="default"))
         assert response.status_code == 404
     assert (await told.world.client.get("/v1/explain/event/1", headers=told.world.token())).status_code == 404
