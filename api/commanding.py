@@ -149,8 +149,8 @@ async def carried_out(tollgate: Application, made: Command) -> Operation | Respo
 async def paid_out(tollgate: Application, made: Command, amount: int) -> Operation | Response:
     """As `carried_out`, where `amount` nanos leave the wallet: they are held first, so that nobody else has them.
 
-    The command ends that hold with itself. After a refusal that hold has ended, so whoever asks again holds under
-    another name, and lets go of it when the outcome is known. Errors: Refused, Conflict, Unavailable."""
+    The command ends that hold with itself. After a refusal it has ended too, so whoever asks again holds under another
+    name. Errors: Refused, Conflict, Unavailable."""
     admission = tollgate.parts.admission
     if admission is None or amount <= 0:
         return await carried_out(tollgate, made)
@@ -169,7 +169,8 @@ async def paid_out(tollgate: Application, made: Command, amount: int) -> Operati
         reason, status = ("customer_closed", 409) if held.reason == "customer_closed" else ("insufficient_funds", 402)
         raise Refused(status, reason, held.detail)
     operation = await tollgate.parts.commands.run(made)
-    if operation.status != PENDING and (operation.status != DONE or hold_id != hold_of(made)):
+    if operation.status != PENDING:
+        # Ended with it, if it was booked now: not after a refusal, nor where its id was booked long ago.
         await admission.release_amount(made.tenant, made.customer, hold_id)
     return judged(operation, made.data["request"])
 

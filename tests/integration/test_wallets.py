@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from schemas.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS
@@ -157,6 +158,67 @@ async def test_a_crowd_takes_out_no_more_than_there_is(served: Served, client: h
     assert (codes.count(200), codes.count(402)) == (20, 180)
     assert (await wallet(client, "c"))["balance"] == "0"
     assert served.reconcile() == (0, {})
+
+
+ROUTES: list[tuple[str, dict[str, Any], str]] = [
+    ("credits", {"amount": "3", "priority": 5, "expires_at": "2099-01-01T00:00:00Z"}, "103"),
+    ("wallet/deposit", {"amount": "3"}, "103"),
+    ("wallet/consume", {"amount": "3", "meter": "calls"}, "97"),
+    ("wallet/withdraw", {"amount": "3"}, "97"),
+    ("wallet/adjust", {"amount": "-3", "reason": "a mistake"}, "97"),
+    ("wallet/refund", {"amount": "3", "payment_id": "first"}, "97"),
+    ("wallet/transfer", {"amount": "3", "to_customer": "other"}, "97"),
+]
+
+
+async def test_every_route_counts_once_for_ever(served: Served, client: httpx.AsyncClient, tenant: str) -> None:
+    """Twenty at once under one key are one entry; so is the same after Redis has forgotten the outcome, and answered
+    alike; another body is a conflict then too; another tenant has none of it."""
+    for number, (route, body, after) in enumerate(ROUTES):
+        customer = f"c-{number}"
+        first = {"amount": "100", "payment_id": "first"}
+        await post(client, f"/v1/customers/{customer}/wallet/deposit", first, key="first")
+        path = f"/v1/customers/{customer}/{route}"
+        answers = await asyncio.gather(*(post(client, path, body, key="k") for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}, answers[0].text
+        assert len({answer.text for answer in answers}) == 1
+        assert answers[0].json()["balance_after"] == after
+        assert (await wallet(client, customer))["balance"] == after
+    await _forget_operations(served, tenant)
+    until(
+        lambda: (
+            served.ask(
+                "SELECT count() FROM tollgate.documents WHERE tenant = {t:String} AND kind = 'operation'", t=tenant
+            )[0][0]
+            >= 2 * len(ROUTES)
+        )
+    )
+    for number, (route, body, after) in enumerate(ROUTES):
+        path = f"/v1/customers/c-{number}/{route}"
+        again = await post(client, path, body, key="k")
+        assert (again.status_code, again.json()["balance_after"]) == (200, after)
+        assert (await post(client, path, {**body, "amount": "4"}, key="k")).status_code == 409
+        found = await wallet(client, f"c-{number}")
+        assert (found["balance"], found["held"]) == (after, "0")
+    assert (await wallet(client, "other"))["balance"] == "3"
+    stranger = served.tollgate("token", "issue", "--tenant", f"{tenant}-x").stdout.splitlines()[-1]
+    headers = {"Authorization": f"Bearer {stranger}"}
+    for path in (
+        "/v1/customers/c-0",
+        "/v1/customers/c-0/balance",
+        f"/v1/operations/{answers[0].json()['operation_id']}",
+    ):
+        assert (await client.get(path, headers=headers)).status_code == 404
+    assert served.reconcile() == (0, {})
+
+
+async def _forget_operations(served: Served, tenant: str) -> None:
+    """As after the time that Redis keeps outcomes."""
+    assert served.settings.redis_url is not None
+    async with Redis.from_url(served.settings.redis_url) as redis:
+        names = [name async for name in redis.scan_iter(match=f"*:d:operation:*{tenant}:*", count=1_000)]
+        assert names
+        await redis.delete(*names)
 
 
 async def test_what_is_held_cannot_be_taken_out(served: Served, client: httpx.AsyncClient, tenant: str) -> None:
