@@ -21,7 +21,7 @@ from schemas.errors import InvalidInput
 from schemas.ids import check_id
 from schemas.limits import ID_MAX_CHARACTERS, INPUT_RECORD_MAX_BYTES
 from schemas.period import Timestamp, format_time, instant_of, parse_time
-from schemas.plain_tokens import PlainTokens, content_of_plain, plain_content, read_plain
+from schemas.plain_tokens import content_of_plain, plain_content, read_plain
 from schemas.shape import Id, read
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, TOKENS_USED, USAGE_REPORTED, USAGE_TYPES
@@ -116,9 +116,12 @@ class _UserOnly(msgspec.Struct, gc=False):
 
 def decode(raw: bytes, received_at: int, max_future: int) -> Event:
     """The event that a record holds. `max_future`: microseconds its time may lie ahead of `received_at`."""
-    plain = read_plain(raw)
-    if plain is not None and (event := _of_plain(plain, received_at, received_at + max_future)) is not None:
-        return event
+    event = decode_plain(raw, received_at, max_future)
+    return event if event is not None else decode_general(raw, received_at, max_future)
+
+
+def decode_general(raw: bytes, received_at: int, max_future: int) -> Event:
+    """As `decode`, of a record that is not plain."""
     attributes = parse(raw)
     envelope = read(attributes, _Envelope, "")
     event_type, tenant = envelope.type, envelope.tenantid or DEFAULT_TENANT
@@ -172,20 +175,23 @@ def decode(raw: bytes, received_at: int, max_future: int) -> Event:
     )
 
 
-def _of_plain(plain: PlainTokens, received_at: int, latest: int) -> Event | None:
-    """The event of a plain record; None if its time is at fault, which the general way explains."""
-    tenant = plain.tenantid
+def decode_plain(raw: bytes, received_at: int, max_future: int) -> Event | None:
+    """The event of a plain record, as `decode` gives it; None for what has to go the general way, which also finds out
+    what is wrong. Written for speed: nearly every record comes by here."""
+    plain = read_plain(raw)
+    if plain is None:
+        return None
+    tenant, time, sent = plain.tenantid, plain.time, plain.data
     if tenant is None:
         tenant = plain.tenantid = DEFAULT_TENANT
     occurred_at = received_at
-    if plain.time is not None:
+    if time is not None:
         try:
-            occurred_at = parse_time(plain.time)
+            occurred_at = parse_time(time)
         except InvalidInput:
             return None
-        if occurred_at > latest:
+        if occurred_at > received_at + max_future:
             return None
-    sent = plain.data
     data = asdict(sent)
     total = data["tokens_used"] = sent.input_tokens + sent.output_tokens
     customer, source, event_id = plain.subject, plain.source, plain.id

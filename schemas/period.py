@@ -66,11 +66,12 @@ class Period:
 
 def parse_time(text: str, pointer: str = "") -> int:
     """RFC 3339 text to microseconds."""
-    if len(text) == MILLISECOND_CHARACTERS and text[-1] == "Z" and text[19] == ".":
+    if len(text) == MILLISECOND_CHARACTERS and text[23] == "Z" and text[19] == ".":
         # What most senders write; the events of a batch share their seconds.
         thousandths = text[20:23]
         if thousandths.isascii() and thousandths.isdigit():
-            return _second(text[:19], text, pointer) + int(thousandths) * 1_000
+            second = _SECONDS.get(text[:19])
+            return (second if second is not None else _second(text[:19], text, pointer)) + int(thousandths) * 1_000
     return _instant(text, pointer)
 
 

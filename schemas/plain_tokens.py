@@ -9,7 +9,7 @@ road it came, and the road costs a third.
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import blake2b as _digest
 from typing import Any, Final, Literal
 
 import msgspec
@@ -17,9 +17,6 @@ import msgspec
 from schemas.canonical import CONTENT_BYTES
 from schemas.limits import EVENT_MAX_BYTES
 from schemas.shape import Count, Id
-from schemas.usage_types import TOKENS_USED
-
-_MARK: Final = f'"{TOKENS_USED}"'.encode()
 
 
 class PlainData(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False, kw_only=True):
@@ -63,10 +60,10 @@ _ATTRIBUTES: Final = frozenset(PlainTokens.__struct_fields__)
 
 def read_plain(raw: bytes) -> PlainTokens | None:
     """The event if it is plain, None if it has to go the general way."""
-    if _MARK not in raw or len(raw) > EVENT_MAX_BYTES:
+    if len(raw) > EVENT_MAX_BYTES:
         return None
     try:
-        event = _decode(raw)
+        event = _decode(raw)  # no look for the type before: it stands near the front, and what fails there is cheap
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None  # the general way finds out what it is, or says what is wrong
     return event if event.data.cached_input_tokens <= event.data.input_tokens else None
@@ -74,7 +71,7 @@ def read_plain(raw: bytes) -> PlainTokens | None:
 
 def plain_content(event: PlainTokens) -> bytes:
     """Its content's digest."""
-    return blake2b(_encode(event), digest_size=CONTENT_BYTES).digest()
+    return _digest(_encode(event), digest_size=CONTENT_BYTES).digest()
 
 
 def content_of_plain(content: dict[str, Any]) -> bytes | None:
