@@ -18,10 +18,11 @@ RESULTS: Final = Path(__file__).parent.parent / "benchmarks" / "results"
 SMALLEST: Final = 1_000
 PIPELINE: Final = "pipeline"
 MEMORY: Final = "memory"
+CLOSING: Final = "closing"
 
 # Programs of their own, and what says how much they measure.
 ALONE: Final = {"identity": "--identities", "rating": "--events"}
-NAMES: Final = (PIPELINE, MEMORY, *ALONE)
+NAMES: Final = (PIPELINE, MEMORY, CLOSING, *ALONE)
 
 
 @click.command()
@@ -38,12 +39,15 @@ def bench(name: str, events: int | None, customers: int | None, workers: int | N
         if customers is not None or workers is not None:
             raise click.UsageError(f"{name} has neither customers nor workers")
         return _alone(name, events, as_json, save)
-    from benchmarks import memory, pipeline, workload
+    from benchmarks import closing, memory, pipeline, workload
 
     chosen = (customers or workload.CUSTOMERS, workers or pipeline.WORKERS)
     try:
         if name == MEMORY:
             document = memory.run(events or memory.EVENTS, *chosen, _say).document()
+        elif name == CLOSING:
+            customers = customers or closing.CUSTOMERS
+            document = closing.run(events or closing.EVENTS, customers, workers or closing.WORKERS, _say).document()
         else:
             document = pipeline.run(events or pipeline.EVENTS, *chosen, _say).document()
     except pipeline.Inexact as wrong:
@@ -54,6 +58,8 @@ def bench(name: str, events: int | None, customers: int | None, workers: int | N
         click.echo(orjson.dumps(document))
     elif name == MEMORY:
         _show_memory(document)
+    elif name == CLOSING:
+        _show_closing(document)
     else:
         _show_pipeline(document)
     return 0
@@ -75,6 +81,14 @@ def _alone(name: str, events: int | None, as_json: bool, save: bool) -> int:
 def _save(name: str, document: bytes) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_bytes(document + b"\n")
+
+
+def _show_closing(document: dict[str, Any]) -> None:
+    click.echo(
+        f"{document['charges']:,} charges of {document['customers']:,} customers closed in "
+        f"{document['close_seconds']} s ({document['lines']:,} usage lines), again in {document['again_seconds']} s; "
+        f"GROUP BY {document['group_by_seconds']} s; peak {document['peak_mib']} MiB"
+    )
 
 
 def _show_pipeline(document: dict[str, Any]) -> None:
