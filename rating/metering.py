@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from rating.book import CompiledCatalogue, CompiledMeter
-from rating.tariff import Line, Tariff
+from rating.tariff import Line, RateTable, Tariff
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.event import Event
-from schemas.ledger import Entries
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
 
 
 class Columns(Protocol):
     """What of a chunk is needed here."""
 
-    entries: Entries
+    table: RateTable
 
 
 def meter_tariff(
@@ -37,7 +36,7 @@ def meter_tariff(
     assert declared is not None
     known = tuple((name, dimensions[name]) for name in (*declared.dimensions, *declared.bounds) if name in dimensions)
     plan = account.plan_at(event.occurred_at)
-    line = Line(catalogue, compiled, known, plan, account.terms.own, chunk.entries.rates)
+    line = Line(catalogue, compiled, known, plan, account.terms.own, chunk.table)
     if line.how is not None:
         raise InvalidInput("unsized", f"a quantity of the meter {meter!r} is made of events, not told", "/data/meter")
     line.measure = lambda _: quantity
