@@ -18,10 +18,10 @@ from rating.chunk import Chunk
 from rating.claims import ALLOCATION, CLAIMING, Claim, claims
 from rating.columns import Priced
 from rating.counting import Counted, Unseen, unique_identities
-from rating.decision import Decision, Judged, Received, Standing, Unreadable
+from rating.decision import Decision, Judged, Outgoing, Received, Standing, Unreadable
 from rating.devices import is_lease
 from rating.effects import EFFECTS, IDENTITIES
-from rating.effects.credits import expired
+from rating.effects.credits import expired, moved
 from rating.effects.top_up import charged
 from rating.holds import ENDING, end_holds, hold_identity, settled_by_api
 from rating.plain import Plain
@@ -232,6 +232,8 @@ def _expire(chunk: Chunk, index: int, key: str, account: Account, now: int) -> N
     for credit_id, amount in expired(account, now):
         balance -= amount
         chunk.post(index, PostingKind.EXPIRY, -amount, balance, account.currency, credit_id, [(credit_id, amount)])
+        told = moved(account, PostingKind.EXPIRY, -amount, credit_id, balance)
+        chunk.emit(Outgoing(index, "wallet.balance_changed", told))
         chunk.decision.touched[key] = account
 
 

@@ -85,20 +85,23 @@ def _collect(turn: Turn) -> None:
 
 def tell_moved(turn: Turn, kind: PostingKind, amount: int, cause: str, **more: Any) -> None:
     """Tells of a movement of `amount` nanos into the wallet that is posted already."""
-    account = turn.account
-    data = {
+    data = {**moved(turn.account, kind, amount, cause, turn.account.balance), **more}
+    if kind in _TOLD:
+        turn.emit(_TOLD[kind], {**data, "amount": format_nanos(abs(amount))})
+    turn.emit("wallet.balance_changed", data)
+
+
+def moved(account: Account, kind: PostingKind, amount: int, cause: str, balance: int) -> dict[str, Any]:
+    """What is told of a movement of `amount` nanos into a wallet that has `balance` after it."""
+    return {
         "user_id": account.customer,
         "kind": kind.name.lower(),
         "transaction_id": cause,
         "amount": format_nanos(amount),
         "currency": account.currency,
-        "balance_before": format_nanos(account.balance - amount),
-        "balance_after": format_nanos(account.balance),
-        **more,
+        "balance_before": format_nanos(balance - amount),
+        "balance_after": format_nanos(balance),
     }
-    if kind in _TOLD:
-        turn.emit(_TOLD[kind], {**data, "amount": format_nanos(abs(amount))})
-    turn.emit("wallet.balance_changed", data)
 
 
 def open_wallet(turn: Turn) -> None:
