@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from rating.arithmetic import within_bounds
 from rating.chunk import WIDE_BYTES, Chunk, burnt_bytes
 from rating.counting import Counted, Piece, charge_of
-from rating.decision import Outgoing
 from rating.quota_counting import count_quotas
 from rating.tariff import Tariff
 from rating.wallet import (
@@ -29,9 +28,9 @@ from rating.wallet import (
 )
 from schemas.account import PREPAID, Account
 from schemas.event import Event
-from schemas.ledger import BELOW_ZERO, LATE, PostingKind, Rate
+from schemas.ledger import BELOW_ZERO, CUSTOMER_CLOSED, LATE, PostingKind, Rate
 from schemas.limits import AMOUNT_MAX_NANOS
-from schemas.money import decimal_text, format_nanos, pack_int
+from schemas.money import decimal_text, pack_int
 from schemas.period import month_of
 
 _MODEST: Final = AMOUNT_MAX_NANOS // 4
@@ -156,24 +155,13 @@ def settle(
         account.counters.update(counted)
     chunk.charged = len(entries.charge_rate)
     entries.charges[index] += chunk.charged - first
-    if account.balance < 0 <= found:
-        _tell_insufficient(chunk, index, account, total)
     _flag(chunk, index, received_at, event, total > 0 and (account.balance < 0 or found < 0))
+    if account.closed_at and event.occurred_at >= account.closed_at:
+        entries.flags[index] = entries.flags.get(index, 0) | CUSTOMER_CLOSED
     if account.spans or account.plan or account.terms.own:
         if (span := account.span_at(event.occurred_at)) is not None and span.subscription_id:
             entries.subscription_id[index] = span.subscription_id
         count_quotas(chunk, index, account, event, first)
-
-
-def _tell_insufficient(chunk: Chunk, index: int, account: Account, total: int) -> None:
-    """That a charge took the wallet below zero: told once, by the charge that did."""
-    data = {
-        "amount": format_nanos(total),
-        "balance_after": format_nanos(account.balance),
-        "currency": account.currency,
-        "overdraft": format_nanos(account.terms.overdraft),
-    }
-    chunk.emit(Outgoing(index, "wallet.insufficient_funds", data))
 
 
 def _by_meter(chunk: Chunk, first: int) -> Burnt:

@@ -42,6 +42,8 @@ BELOW_ZERO: Final = 2
 """The charge took the wallet below zero, or found it there."""
 HOLD_NOT_OPEN: Final = 4
 """It named a hold that was not open; charged in full."""
+CUSTOMER_CLOSED: Final = 8
+"""Usage of a customer that was deleted before; charged all the same."""
 
 
 class RecordKind(IntEnum):

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.commands import CUSTOMER_PUT, ORDER_CREATE, Command
 from schemas.documents import decode_body, document_key
+from schemas.ledger import CUSTOMER_CLOSED
 from tests.fakes.commands import FakeCommands
 from tests.fakes.partition import event, granted, paid, refunded, reported
 
@@ -178,7 +179,8 @@ def test_a_deleted_user_has_nothing_left_and_is_still_charged() -> None:
     assert world.document("order", "later")["status"] == "canceled"
     assert world.document("payment", "pi_later")["status"] == "canceled"
     assert world.take(event(5, "user.deleted", {"user_id": "c"})) == [NO_EFFECT]
-    world.partition.usage(reported(6, 2))
+    (row,) = world.partition.usage(reported(6, 2, time="2026-11-02T00:00:00Z"))
+    assert row["flags"] & CUSTOMER_CLOSED
     assert world.balance == -2 * NANOS
     assert "wallet.insufficient_funds" in world.types()
 
