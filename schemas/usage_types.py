@@ -199,6 +199,10 @@ def _released(data: dict[str, Any]) -> Filled:
     return Filled(filled, {"allocated_at": start, "released_at": end, "duration_seconds": seconds})
 
 
+_RUNNING: Final = {"final": False}
+"""An allocation that runs does not end the hold that pays for it; its release does."""
+
+
 def _allocated(data: dict[str, Any]) -> Filled:
     sent = read(data, _Allocated, "/data")
     computed = {"allocated_at": read_time(sent.allocated_at, data, "allocated_at")}
@@ -206,7 +210,7 @@ def _allocated(data: dict[str, Any]) -> Filled:
         computed["expires_at"] = read_time(sent.expires_at, data, "expires_at")
         _in_order(computed["allocated_at"], computed["expires_at"], "allocated_at", "expires_at")
     _sizes(sent)
-    return Filled({"gpu_count": 0, "final": True} | data, computed)
+    return Filled({"gpu_count": 0} | _RUNNING | data, computed)
 
 
 def _heartbeat(data: dict[str, Any]) -> Filled:
@@ -217,7 +221,7 @@ def _heartbeat(data: dict[str, Any]) -> Filled:
     for name in ("cpu_cores", "memory_mb", "storage_mb"):
         if data.get(name) is not None:
             read_size(data[name], f"/data/{name}")
-    return Filled({"final": True} | data, computed)
+    return Filled(_RUNNING | data, computed)
 
 
 def _reported(data: dict[str, Any]) -> Filled:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from rating.claims import ALLOCATION, claim_identity
 from rating.counting import Piece
 from rating.devices import alike, used
+from rating.holds import SETTLED
 from rating.turn import Effect, Naming, NoEffect, Turn
 from schemas.account import Allocation, pack_account
 from schemas.canonical import CONTENT_BYTES, json_of, parse
@@ -72,6 +73,8 @@ def released(turn: Turn) -> None:
     event, data = turn.event, turn.event.data
     begin, end = data["allocated_at"], data["released_at"]
     lease = turn.account.allocations.pop(_name(event), None)
+    if lease is not None:
+        _end_hold(turn, lease)
     if lease is None or lease.charged_to <= lease.opened_at:
         turn.charge(*_whole(turn, begin, end))
         return
@@ -101,6 +104,13 @@ def expire(turn: Turn) -> None:
     _give_up_the_oldest(turn)
 
 
+def _end_hold(turn: Turn, lease: Allocation) -> None:
+    """The hold that device.allocated named ends with the release, whether that names it or not."""
+    hold_id = _used(lease).get("hold_id")
+    if isinstance(hold_id, str) and hold_id != turn.event.hold_id:
+        turn.end_hold(hold_id, SETTLED)
+
+
 def _tell_whose(turn: Turn, data: Mapping[str, Any]) -> None:
     """Rows of what is charged name user and device as the allocation did."""
     user, device = data.get("user_id"), data.get("device_id")
@@ -120,7 +130,7 @@ def _open(turn: Turn, begin: int, expires_at: int) -> Allocation:
             raise NoEffect
         lease.expires_at = expires_at
         return lease
-    stored = json_of(says)
+    stored = json_of(says if event.hold_id is None else {**says, "hold_id": event.hold_id})
     if len(pack_account(account)) + len(stored) + len(name) + _ALLOCATION_BYTES > ACCOUNT_MAX_BYTES:
         raise InvalidInput(
             "out_of_range",

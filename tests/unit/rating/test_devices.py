@@ -193,6 +193,17 @@ def test_a_heartbeats_row_names_user_and_device_as_the_allocation_did() -> None:
     assert (beat["user_id"], beat["device_id"], beat["allocation_id"]) == ("u-1", "d", "a")
 
 
+def test_the_hold_that_pays_for_an_allocation_ends_with_its_release() -> None:
+    """Neither the allocation nor a heartbeat that names it ends it."""
+    lease = partition()
+    beat = heartbeat(BEGIN + 60 * SECOND, hold_id="h")
+    rows = lease.usage(allocated(hold_id="h"), beat, released(end=BEGIN + 90 * SECOND))
+    ends = [[(end["hold_id"], end["state"]) for end in row["hold_ends"]] for row in rows]
+    assert [("h", "settled")] not in ends[:2]
+    assert ("h", "settled") in ends[2]
+    check(lease, end=BEGIN + 90 * SECOND)
+
+
 def test_a_release_before_its_heartbeats_overshot_takes_back_what_was_too_much() -> None:
     """As a correction of the wallet, at the price it was charged at."""
     lease = partition()
