@@ -2,7 +2,7 @@
 
     python -m benchmarks.deciding [--events 60000] [--profile] [--json]
 
-One partition of eight: its 1,250 customers with a credit each, batches of 5,000 records as they come from Kafka,
+One partition of eight: its 1,250 customers with a credit each, batches of 10,000 records as they come from Kafka,
 decoded, looked up in a real identity index, decided, encoded, told of, and added to the index, as a lane does between
 its reads and its writes. Microseconds of CPU an event and stage, the least of several rounds, and beside them what
 reading the same records by orjson alone costs, in the same minutes. What was decided must come to the workload's own
@@ -36,11 +36,12 @@ from schemas.ledger import ACCOUNT, USAGE
 from streams.announcing import announcements
 from streams.deciding import Decided, Find, Named, Place, decide_batch, name
 from streams.identity import IdentityIndex, Position
+from streams.transport import BATCH_MAX_RECORDS
 from streams.worker import GC_THRESHOLD
 
 EVENTS: Final = 60_000
 PARTITIONS: Final = 8
-BATCH: Final = 5_000
+BATCH: Final = BATCH_MAX_RECORDS
 ROUNDS: Final = 3
 MAX_FUTURE: Final = 3_600 * 10**6
 

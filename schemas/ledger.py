@@ -178,7 +178,8 @@ class LedgerRecord(msgspec.Struct, array_like=True):
     closes_block: bool
     entries: Entries | None
     accounts: dict[str, bytes]
-    """By account key, packed: the values after this record of every account it changed."""
+    """By account key, packed: the values of the accounts it changed, after its transaction. One that several records of
+    a transaction changed stands in the last of them."""
     ledger_id: str
     """In the genesis record alone: the ledger's name."""
 

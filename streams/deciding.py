@@ -19,7 +19,7 @@ from rating.columns import FEWEST, price_plain
 from rating.decide import decide, identities_named, internal_failure, values_counted
 from rating.decision import Command, Decision, Judged, Outgoing, Received, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
-from rating.holds import ENDING, HoldName, holds_named
+from rating.holds import ENDING, USER_DELETED, HoldName, holds_named
 from schemas.account import Account, account_key, pack_account, unpack_account
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
@@ -99,7 +99,7 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
         else:
             identities.append(event.identity)
         ends = event.type in ENDING or event.hold_id is not None
-        if ends and (event.type not in ACCOUNT_TYPES or event.type == HOLD_SETTLE):
+        if (ends and (event.type not in ACCOUNT_TYPES or event.type == HOLD_SETTLE)) or event.type == USER_DELETED:
             holds.extend(holds_named(event, key))
         if event.type in DOCUMENTS:
             documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
@@ -161,9 +161,13 @@ def decide_batch(
 ) -> Iterator[Decided]:
     """Decides a batch chunk by chunk, moving `place` on. Between two chunks the caller may let others run.
 
+    All of a batch becomes fact in one transaction, so an account's values stand in the last of its records that changed
+    the account, and are packed once.
+
     `find` answers for values of unique meters, which are known only when the accounts are. From `fewest` plain events
     of one tariff on they are priced in columns, which makes no difference but in speed."""
     start = 0
+    decisions: list[tuple[Decision, Sequence[Received]]] = []
     priced = price_plain(named.received, named.judged, named.keys, standing, book, position, fewest)
     while start < len(named.received):
         stop = start + CHUNK_MAX_RECORDS
@@ -179,10 +183,16 @@ def decide_batch(
         )
         stop = start + len(decision.entries.offset)
         if stop > start:
-            yield _form(decision, named.received[start:stop], position, place, now())
+            decisions.append((decision, named.received[start:stop]))
         start = stop
         if decision.unseen:
             _look_up(named, start, decision.unseen, standing, book, position, find)
+    last: dict[str, int] = {}
+    for number, (decision, _) in enumerate(decisions):
+        last.update(dict.fromkeys(decision.touched, number))
+    for number, (decision, received) in enumerate(decisions):
+        decision.touched = {key: account for key, account in decision.touched.items() if last[key] == number}
+        yield _form(decision, received, position, place, now())
 
 
 def _look_up(

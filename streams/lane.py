@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-DELIVERIES_WAITING: Final = 2
+DELIVERIES_WAITING: Final = 1
 """Batches that wait in a lane; the agent waits with the next, and with it the fetching."""
 
 BEAT_SECONDS: Final = 0.5

@@ -53,12 +53,13 @@ async def test_a_lane_holds_the_flow_back_when_it_has_enough(tmp_path: Path) -> 
     waiting = lane(tmp_path)
     for number in range(DELIVERIES_WAITING):
         await waiting.deliver(delivery(number))
-    third = asyncio.create_task(waiting.deliver(delivery(DELIVERIES_WAITING)))
+    one_more = asyncio.create_task(waiting.deliver(delivery(DELIVERIES_WAITING)))
     await asyncio.sleep(0)
-    assert not third.done()
+    assert not one_more.done()
     first = waiting.deliveries.get_nowait()
-    await third
-    assert [first.records, *(waiting.deliveries.get_nowait().records for _ in range(2))] == [[0], [1], [2]]
+    await one_more
+    rest = [waiting.deliveries.get_nowait().records for _ in range(DELIVERIES_WAITING)]
+    assert [first.records, *rest] == [[number] for number in range(DELIVERIES_WAITING + 1)]
 
 
 async def test_a_lane_that_stops_lets_go_of_whoever_waits_to_deliver(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from schemas.errors import InvariantBroken
-from streams.lane import Delivery, Lane
+from streams.lane import DELIVERIES_WAITING, Delivery, Lane
 from streams.transport import UNKNOWN, Batch
 from streams.worker import EXIT_INVARIANT, Lanes, Worker, build_app
 
@@ -57,11 +57,11 @@ async def test_revoking_a_full_lane_lets_the_agent_go_on(tmp_path: Path) -> None
     is free for the others."""
     lanes = worker(tmp_path).lanes
     lanes.assigned({1, 2})
-    delivering = [asyncio.create_task(lanes.deliver(1, delivery())) for _ in range(3)]
+    delivering = [asyncio.create_task(lanes.deliver(1, delivery())) for _ in range(DELIVERIES_WAITING + 1)]
     await asyncio.sleep(0.01)
-    assert [task.done() for task in delivering] == [True, True, False]
+    assert [task.done() for task in delivering] == [True] * DELIVERIES_WAITING + [False]
     revoking = asyncio.create_task(lanes.revoked({1}))
-    await asyncio.wait_for(delivering[2], 1)
+    await asyncio.wait_for(delivering[-1], 1)
     await asyncio.wait_for(lanes.deliver(2, delivery()), 1)
     revoking.cancel()
     for _, task in lanes._lanes.values():
