@@ -6,42 +6,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from api import queries
-from api.explanation import Versions, explain_entry
-from api.rows import Rows
+from api.explanation import explain_entry
+from api.invoice_lines import explain_line, line_of_charge
 from api.shaping import dead_letter_fields
-from schemas.ledger import LedgerRecord, rows
+from api.sources import Explainer, Records, Sources
+from schemas.ledger import rows
 
 RECORDS_SHOWN: Final = 20
 PARTITION_MAX: Final = 2**16 - 1
 """As ClickHouse keeps it."""
 
-
-class Records(Protocol):
-    """Single records of Kafka. Errors: Unavailable."""
-
-    async def ledger(self, partition: int, offset: int) -> LedgerRecord | None:
-        """The ledger record at an offset; None if there is none."""
-
-    async def value(self, topic: str, partition: int, offset: int) -> bytes | None:
-        """The bytes of a record; None if it has none, or the topic no longer holds it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What explanations are made from."""
-
-    rows: Rows
-    records: Records
-    versions: Versions
-
-
-Explainer = Callable[[Sources, str | None, str], Awaitable[dict[str, Any] | None]]
-"""Sources, tenant (None: any, for operators) and id."""
 
 _CHARGE: Final = re.compile(r"(\d{1,5})-(\d{1,18})-(\d{1,6})", re.ASCII)
 
@@ -71,7 +49,7 @@ async def explain_charge(sources: Sources, tenant: str | None, charge_id: str) -
     return {"kind": "charge", "id": charge_id, **explained} if explained["charges"] else None
 
 
-EXPLAINERS: Final[dict[str, Explainer]] = {"event": explain_event, "charge": explain_charge}
+EXPLAINERS: Final[dict[str, Explainer]] = {"event": explain_event, "charge": explain_charge, "line": explain_line}
 """By kind."""
 
 
@@ -102,6 +80,8 @@ async def _entry(sources: Sources, place: _Place) -> dict[str, Any] | None:
     if row is None:
         return None
     explained = explain_entry(row, ledger_offset, sources.versions)
+    for charge in explained["charges"]:
+        charge["invoice_line"] = await line_of_charge(sources, row, charge)
     original = await sources.records.value(place.topic, place.partition, place.offset)
     explained["original"] = original.decode("utf-8", "replace") if original is not None else None
     explained["dead_letter"] = None

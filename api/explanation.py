@@ -59,7 +59,6 @@ def explain_entry(row: Mapping[str, Any], ledger_offset: int, versions: Versions
         }
         if postings
         else None,
-        "invoice_line": None,
     }
 
 
@@ -82,6 +81,7 @@ def explain_charge(charge: Mapping[str, Any], versions: Versions) -> dict[str, A
         "steps": [],
         "exact_amount": None,
         "remark": None,
+        "invoice_line": None,
     }
     if not charge["price_id"]:
         return {**shown, "remark": "the meter has no price and only counts"}

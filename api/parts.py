@@ -13,11 +13,11 @@ from fastapi import Depends, Request
 from api.audit import AuditLog
 from api.balances import AccountReader, Balances
 from api.documents import Documents
-from api.explaining import Records
 from api.guarded import GuardedRows
 from api.measures import Measures
 from api.readiness import Kafka, Readiness
 from api.rows import Rows
+from api.sources import Records
 from api.tokens import TokenReader
 from api.watching import Lags, Watch
 from ingest.accept import Record

@@ -10,8 +10,9 @@ from typing import Any
 import click
 import orjson
 
-from api.explaining import EXPLAINERS, Sources
+from api.explaining import EXPLAINERS
 from api.rows import ClickHouseRows
+from api.sources import Sources
 from backing.launch import attach
 from schemas.catalog import CatalogVersion
 from schemas.settings import Settings

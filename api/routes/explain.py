@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 
 from api.auth import needs
-from api.explaining import EXPLAINERS, Sources
+from api.explaining import EXPLAINERS
 from api.parts import Tollgate
 from api.problems import not_found
+from api.sources import Sources
 from api.tokens import Token
 from rating.book import PriceBook
 from schemas.catalog import CatalogVersion

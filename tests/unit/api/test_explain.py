@@ -47,6 +47,7 @@ class Told:
     def __init__(self, world: World) -> None:
         self.world = world
         self.partition = MemoryPartition(None)
+        self.lines: list[list[Any]] = []
         self.partition.book = world.book
 
     def show(self, index: int) -> None:
@@ -62,6 +63,8 @@ class Told:
         def answer(query: Query) -> list[list[Any]]:
             if query.parameters["tenant"] != "default":
                 return []
+            if "invoice_lines" in query.sql:
+                return self.lines
             if "dead_letters" in query.sql:
                 return [
                     [
@@ -162,6 +165,17 @@ async def test_an_amount_that_came_with_its_event_is_told(told: Told) -> None:
     (charge,) = (await told.explain("charge", "0-0-0"))["charges"]
     assert charge["quantity"] == "1"
     assert charge["steps"] == [{"name": "amount", "quantity": "0.5", "unit_amount": "1.5", "amount": "0.75"}]
+
+
+async def test_a_charge_names_the_line_of_the_invoice_it_went_to(told: Told) -> None:
+    """As long as no invoice has it, none."""
+    told.partition.usage(tokens(1, 1000))
+    told.show(0)
+    assert (await told.explain("charge", "0-0-0"))["charges"][0]["invoice_line"] is None
+    told.lines = [["inv-1", "INV-000001", "open", "2", "usage", "Input tokens", "0.00000135", "0.00"]]
+    line = (await told.explain("charge", "0-0-0"))["charges"][0]["invoice_line"]
+    assert (line["id"], line["number"], line["exact_amount"]) == ("inv-1/2", "INV-000001", "0.00000135")
+    assert told.world.rows.asked[-1].parameters["seq"] == 0
 
 
 async def test_the_first_charge_of_a_period_is_walked_from_nothing(told: Told) -> None:
