@@ -21,9 +21,14 @@ from schemas.usage_types import DEVICE_RELEASED, SESSION_ENDED
 HOLD: Final = "h"
 SESSION: Final = "s"
 ALLOCATION: Final = "a"
+ALL: Final = "*"
+"""Every open hold of the customer."""
 
 OPEN: Final = "open"
 SETTLED: Final = "settled"
+
+USER_DELETED: Final = "user.deleted"
+"""Releases every open hold of its customer."""
 
 ENDING: Final = frozenset({SESSION_ENDED, DEVICE_RELEASED})
 """Types that end the holds made with their session or allocation."""
@@ -39,12 +44,13 @@ class HoldName(NamedTuple):
     account: str
     """Account key."""
     kind: str
-    """HOLD, SESSION or ALLOCATION."""
+    """HOLD, SESSION, ALLOCATION or ALL."""
     name: str
 
 
 Holds = dict[HoldName, tuple[str, ...]]
-"""What is known: of a hold its state alone, of a session or allocation the ids of open holds. Absent: unknown, none."""
+"""What is known: of a hold its state alone, of a session, an allocation or of all the ids of open holds. Absent:
+unknown, none."""
 
 
 class Columns(Protocol):
@@ -69,6 +75,8 @@ def hold_identity(event: Event, hold_id: str) -> bytes:
 
 def holds_named(event: Event, key: str) -> list[HoldName]:
     """What must be read of holds before an event is decided."""
+    if event.type == USER_DELETED:
+        return [HoldName(key, ALL, "")]
     named = [HoldName(key, HOLD, event.hold_id)] if event.hold_id is not None else []
     if event.type in ENDING:
         if event.session_id is not None:

@@ -20,7 +20,7 @@ from rating.chunk import UTF8, Chunk
 from rating.counting import Counted, Piece
 from rating.decision import Command, Outgoing
 from rating.devices import parts, release_of
-from rating.holds import HOLD, HoldName
+from rating.holds import ALL, HOLD, HoldName
 from rating.metering import meter_tariff
 from rating.wallet import Burnt
 from schemas.account import Account, account_key
@@ -101,6 +101,10 @@ class Turn:
     def command(self, customer: str, event_type: str, command_id: str, data: Mapping[str, Any]) -> None:
         """A command to another customer of the tenant (or to this one, decided later), in the same transaction."""
         self._chunk.send(Command(self._index, customer, event_type, command_id, dict(data)))
+
+    def open_holds(self) -> tuple[str, ...]:
+        """The customer's open holds, of an event that asks for all of them."""
+        return self._chunk.holds.get(HoldName(account_key(self.event.tenant, self.event.customer), ALL, ""), ())
 
     def end_hold(self, hold_id: str, state: str, charged: int = 0) -> None:
         """Ends a hold: `settled`, `released` or `expired`; without effect if it has ended."""

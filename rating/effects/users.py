@@ -40,7 +40,8 @@ def user_upgraded(turn: Turn) -> None:
 
 
 def user_deleted(turn: Turn) -> None:
-    """user.deleted: what was paid goes back, what was given lapses, open orders end; usage still to come is charged."""
+    """user.deleted: what was paid goes back, what was given lapses; holds, open orders and subscriptions end. Usage
+    that is still to come is charged."""
     account, event = turn.account, turn.event
     if account.closed_at:
         raise NoEffect
@@ -54,6 +55,8 @@ def user_deleted(turn: Turn) -> None:
         lapse(account, grant)
         turn.post(PostingKind.EXPIRY, -grant.remaining, grant.credit_id, [(grant.credit_id, grant.remaining)])
         tell_moved(turn, PostingKind.EXPIRY, -grant.remaining, grant.credit_id, reason="user_deleted")
+    for hold_id in turn.open_holds():
+        turn.end_hold(hold_id, "released")
     cancel_open_orders(turn, "user_deleted")
     end_all(turn, "user_deleted")
     body = turn.document(CUSTOMER, event.customer) or {}

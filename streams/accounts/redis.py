@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ingest.breaker import Breaker
-from rating.holds import HOLD, OPEN, HoldName, Holds
+from rating.holds import ALL, HOLD, OPEN, HoldName, Holds
 from schemas.documents import OPERATION_KEPT_MS
 from schemas.errors import Doubt, Unavailable
 from streams.accounts.parts import PART_MAX_ACCOUNTS, Part, account_key, document_key, parts_of
@@ -137,15 +137,21 @@ class RedisAccounts:
         """See the port."""
         of_account: dict[str, list[HoldName]] = {}
         for name in names:
-            of_account.setdefault(name.account, []).append(name)
+            of_account.setdefault(f"{name.account}*" if name.kind == ALL else name.account, []).append(name)
         async with self._guarded(), self._redis.pipeline(transaction=False) as pipeline:
             for account, asked in of_account.items():
+                if asked[0].kind == ALL:
+                    pipeline.hkeys(holds_key(partition, asked[0].account))
+                    continue
                 fields = [f"{kind}:{name}" for _, kind, name in asked]
                 ended = [f"e:{name}" for _, kind, name in asked if kind == HOLD]
                 pipeline.hmget(holds_key(partition, account), [*fields, *ended])
             answers = await pipeline.execute()
         known: Holds = {}
         for asked, values in zip(of_account.values(), answers, strict=True):
+            if asked[0].kind == ALL:
+                known[asked[0]] = tuple(sorted(name[2:].decode() for name in values if name.startswith(b"h:")))
+                continue
             ended_values = iter(values[len(asked) :])
             for name, value in zip(asked, values, strict=False):
                 over = next(ended_values) if name.kind == HOLD else None

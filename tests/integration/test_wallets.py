@@ -238,6 +238,29 @@ async def test_what_is_held_cannot_be_taken_out(served: Served, client: httpx.As
     assert served.reconcile() == (0, {})
 
 
+async def test_a_deleted_user_has_no_hold_and_no_money_left(
+    served: Served, client: httpx.AsyncClient, tenant: str
+) -> None:
+    """Open holds are released with it, what was paid goes back, its open order ends; no more is held or ordered."""
+    await post(client, "/v1/customers/c/wallet/deposit", {"amount": "10"})
+    order = (await post(client, "/v1/orders", {"customer": "c", "total_amount": "20"})).json()
+    for name in ("one", "two"):
+        held = await client.post("/v1/holds", json={"customer": "c", "amount": "4", "hold_id": name})
+        assert held.status_code == 201, held.text
+    served.send([events(tenant, about="user.deleted", more={"user_id": "c"})])
+    served.await_outcomes(tenant, 4)
+    for name in ("one", "two"):
+        assert (await client.get(f"/v1/holds/{name}")).json()["state"] == "released"
+    found = await wallet(client, "c")
+    assert (found["balance"], found["held"]) == ("0", "0")
+    assert (await client.get(f"/v1/orders/{order['order_id']}")).json()["status"] == "canceled"
+    assert (await client.get("/v1/customers/c")).json()["closed_at"] is not None
+    late = await client.post("/v1/holds", json={"customer": "c", "amount": "1", "hold_id": "late"})
+    assert late.status_code in (402, 409), late.text
+    assert (await post(client, "/v1/orders", {"customer": "c", "total_amount": "20"})).status_code == 409
+    assert served.reconcile() == (0, {})
+
+
 async def test_transfers_sum_to_zero_whoever_sends(served: Served, client: httpx.AsyncClient, tenant: str) -> None:
     """A round of transfers among customers of many partitions: nothing is made, nothing lost."""
     names = [f"t-{number}" for number in range(8)]
