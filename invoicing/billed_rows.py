@@ -38,9 +38,10 @@ WITH
             id,
             micros(JSONExtractString(body, 'period', 'start')) AS start,
             micros(JSONExtractString(body, 'period', 'end')) AS end,
-            toInt64(0) AS from_seq,
-            JSONExtractInt(body, 'position', 'seq') AS to_seq
+            JSONExtractInt(covered, 1) AS from_seq,
+            JSONExtractInt(covered, 2) AS to_seq
         FROM final
+        ARRAY JOIN JSONExtractArrayRaw(body, 'position', 'covers') AS covered
         UNION ALL
         SELECT
             tenant,

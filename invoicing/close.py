@@ -17,15 +17,16 @@ from typing import Any, Final, Protocol
 from invoicing.material import (
     Standing,
     check_bound,
+    currency_of,
     draft_data,
     late_asks,
     standing_of,
     subscription_ids,
-    usage_ask,
+    usage_asks,
 )
 from invoicing.periods import ending_in
 from invoicing.usage_rows import Ask, PriceSum
-from rating.book import PriceBook
+from rating.book import CompiledCatalogue, PriceBook
 from schemas import invoicing_commands as types
 from schemas.account import account_key, new_account, unpack_account
 from schemas.commands import Command
@@ -283,8 +284,9 @@ class Closer:
         asks, late = [], []
         for standing, period in asked.values():
             to_seq = reached.get(standing.partition, 0)
-            asks.append(usage_ask(standing, period, to_seq))
-            late += late_asks(standing, period, to_seq)
+            currency = currency_of(standing, self._catalogue(standing, period))
+            asks += usage_asks(standing, currency, period, to_seq)
+            late += late_asks(standing, currency, period, to_seq)
         return (
             _by_customer(await asyncio.to_thread(self._rows.sums, tenant, asks)),
             _by_customer(await asyncio.to_thread(self._rows.sums, tenant, late)),
@@ -318,13 +320,16 @@ class Closer:
         name = standing.account.customer
         return draft_data(
             standing,
-            self._book.catalogue(standing.tenant, self._book.position, period.end - 1),
+            self._catalogue(standing, period),
             period,
             used.get(name, ()),
             late.get(name, ()),
             reached.get(standing.partition, 0),
             standing.account.clock or self._now(),
         )
+
+    def _catalogue(self, standing: Standing, period: Period) -> CompiledCatalogue | None:
+        return self._book.catalogue(standing.tenant, self._book.position, period.end - 1)
 
     async def _one(
         self,

@@ -117,14 +117,16 @@ class Jobs:
             await asyncio.sleep(0.02)
 
     async def _renew(self, tenant: str, customer: str, subscription_id: str, now: int) -> int:
+        last = 0
         for count in range(RENEWALS_MAX):
             found = await self._closer.documents(tenant, [(SUBSCRIPTION, subscription_id)])
             if not found:
                 return count
             subscription = from_document(found[SUBSCRIPTION, subscription_id])
             due = subscription.next_at()
-            if not due or due > now:
+            if not due or due > now or due == last:
                 return count
+            last = due
             name = f"renew:{subscription_id}:{format_time(due)}"
             if len(name) > 200:
                 name = f"renew:{hash_of(subscription_id)}:{format_time(due)}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from invoicing.build import Fee, Late, Material, Shortfall, UsageSum, build, without_tiers
 from invoicing.usage_rows import Ask, PriceSum
-from rating.billing import billed_to, revision
+from rating.billing import DRAFT, finals, gaps, reserved, revision
 from rating.book import CompiledCatalogue
 from rating.commitment import Commitment
 from rating.effects.subscriptions import bill_to
@@ -21,12 +21,16 @@ from schemas.account import POSTPAID, Account
 from schemas.catalog_shapes import Plan
 from schemas.documents import encode_body
 from schemas.errors import InvariantBroken
-from schemas.invoice import Identity, Tier, period_document, tax_ratio
+from schemas.invoice import Identity, Tier, period_document, period_from, tax_ratio
 from schemas.money import format_nanos, round_half_even
-from schemas.period import Period, format_time, period_of
+from schemas.period import Period, format_time, parse_time, period_of
 
 BODY_MAX_BYTES = 120_000
 """An invoice's document: with its billing document it fits an entry of the ledger."""
+
+
+PERIODS_MAX = 64
+"""Periods whose fees one invoice catches up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +71,20 @@ def subscription_ids(account: Account) -> list[str]:
     return list(dict.fromkeys(span.subscription_id for span in account.spans if span.subscription_id))
 
 
-def usage_ask(standing: Standing, period: Period, to_seq: int) -> Ask:
-    """The period's own charges."""
-    return Ask(standing.account.customer, period, 0, to_seq)
+def usage_asks(standing: Standing, currency: str, period: Period, to_seq: int) -> list[Ask]:
+    """The period's own charges, but for those that an adjustment has billed."""
+    found = gaps(standing.billing, period, currency, to_seq, _draft_of(standing, period))
+    return [Ask(standing.account.customer, period, first, last) for first, last in found]
 
 
-def late_asks(standing: Standing, period: Period, to_seq: int) -> list[Ask]:
+def late_asks(standing: Standing, currency: str, period: Period, to_seq: int) -> list[Ask]:
     """Charges of earlier periods that came after those were billed."""
-    reached = billed_to(standing.billing)
+    draft = _draft_of(standing, period)
     return [
-        Ask(standing.account.customer, earlier, billed, to_seq)
-        for earlier, billed in sorted(
-            {(of, seq) for (of, _), (seq, _) in reached.items()}, key=lambda one: one[0].start
-        )
-        if earlier.end <= period.start and billed < to_seq
+        Ask(standing.account.customer, earlier, first, last)
+        for earlier in sorted(finals(standing.billing, currency), key=lambda one: one.start)
+        if earlier.end <= period.start
+        for first, last in gaps(standing.billing, earlier, currency, to_seq, draft)
     ]
 
 
@@ -114,7 +118,7 @@ def draft_data(
     plan_id = _plan_of(account, period)
     plan = catalogue.plan(plan_id) if catalogue is not None and plan_id else None
     span = account.span_at(period.end - 1)
-    fees, takes, discount = _recurring(standing, catalogue, period)
+    fees, takes, discount = _recurring(standing, catalogue, period, identity.id)
     sums = [one for one in used if one.currency == currency]
     draft = build(
         Material(
@@ -136,24 +140,23 @@ def draft_data(
     body = draft.document(now)
     if len(encode_body(body)) > BODY_MAX_BYTES:
         body = without_tiers(draft).document(now)
+    billed = {one.period for one in late if one.currency == currency}
     adjusts = [
-        {**period_document(earlier), "from": billed, "to": to_seq}
-        for (earlier, of), (billed, _) in billed_to(standing.billing).items()
-        if of == currency
-        and earlier.end <= period.start
-        and billed < to_seq
-        and any(one.period == earlier for one in late)
+        {**period_document(ask.period), "from": ask.from_seq, "to": ask.to_seq}
+        for ask in late_asks(standing, currency, period, to_seq)
+        if ask.period in billed
     ]
+    covers = [[ask.from_seq, ask.to_seq] for ask in usage_asks(standing, currency, period, to_seq)]
     return {
         "expects": standing.billing["version"],
         "invoice": body,
-        "position": {"partition": standing.partition, "seq": to_seq},
+        "position": {"partition": standing.partition, "seq": to_seq, "covers": covers},
         "adjusts": adjusts,
         "takes": takes,
     }
 
 
-def currency_of(standing: Standing, catalogue: CompiledCatalogue | None, used: Sequence[PriceSum]) -> str:
+def currency_of(standing: Standing, catalogue: CompiledCatalogue | None, used: Sequence[PriceSum] = ()) -> str:
     """The customer's one currency."""
     own = standing.account.currency or str(standing.customer.get("currency") or "")
     if own:
@@ -163,8 +166,16 @@ def currency_of(standing: Standing, catalogue: CompiledCatalogue | None, used: S
     return catalogue.currency if catalogue is not None else ""
 
 
+def _draft_of(standing: Standing, period: Period) -> str:
+    """The id of the draft that stands of a period; empty: none."""
+    for one in standing.billing["invoices"]:
+        if one["state"] == DRAFT and one["kind"] == "period" and period_from(one) == period:
+            return str(one["id"])
+    return ""
+
+
 def _is_final(standing: Standing, period: Period, currency: str) -> bool:
-    return any(of == period and in_ == currency for of, in_ in billed_to(standing.billing))
+    return period in finals(standing.billing, currency)
 
 
 def _plan_of(account: Account, period: Period) -> str:
@@ -268,58 +279,76 @@ def _commitment(plan: Plan | None, usage: int) -> list[Shortfall]:
 
 
 def _recurring(
-    standing: Standing, catalogue: CompiledCatalogue | None, period: Period
+    standing: Standing, catalogue: CompiledCatalogue | None, period: Period, invoice_id: str
 ) -> tuple[list[Fee], dict[str, Any] | None, Subscription | None]:
     """What changes gave back or added, and the fee of the period that follows; of the one subscription that has any."""
     account = standing.account
+    elsewhere, billed_there = reserved(standing.billing, invoice_id)
     for subscription in standing.subscriptions:
-        items = [item for item in subscription.items if item.period.start < period.end or subscription.ended_at]
-        advance = _advance(account, subscription, catalogue, period)
-        if not items and advance is None:
+        items = [
+            item
+            for item in subscription.items
+            if item.id not in elsewhere and (item.period.start < period.end or subscription.ended_at)
+        ]
+        there = parse_time(billed_there) if billed_there else 0
+        advance = _advance(account, subscription, catalogue, period) if there <= period.end else []
+        if not items and not advance:
             continue
         fees = [Fee(item.description, item.amount, item.period) for item in items]
         billed = subscription.billed_to
-        if advance is not None:
-            fees.append(advance)
-            billed = advance.period.end
-        return fees, _takes(subscription, items, billed), subscription
+        if advance:
+            fees += advance
+            billed = advance[-1].period.end
+        return fees, _takes(subscription, items, billed, advance, invoice_id), subscription
     live = [one for one in standing.subscriptions if one.status in LIVE]
     return [], None, live[0] if live else None
 
 
-def _takes(subscription: Subscription, items: Iterable[Item], billed: int) -> dict[str, Any]:
+def _takes(
+    subscription: Subscription, items: Iterable[Item], billed: int, advance: Iterable[Fee], invoice_id: str
+) -> dict[str, Any]:
     return {
         "subscription_id": subscription.id,
         "items": [item_document(item) for item in items],
         "billed_from": format_time(subscription.billed_to),
         "billed_to": format_time(billed),
+        "advance": [
+            item_document(Item(f"{invoice_id}:fee-{place}", one.description, one.amount, one.period))
+            for place, one in enumerate(advance)
+        ],
     }
 
 
 def _advance(
     account: Account, subscription: Subscription, catalogue: CompiledCatalogue | None, period: Period
-) -> Fee | None:
-    """The fee for the period after this one, if the subscription goes on and has not billed it yet."""
-    span = account.span_at(period.end)
-    if span is None or span.subscription_id != subscription.id or not span.plan or subscription.status not in LIVE:
-        return None
-    if subscription.billed_to > period.end or subscription.trial_end > period.end:
-        return None
-    following = period_of(span.anchor, span.months, period.end)
-    plan = catalogue.plan(span.plan) if catalogue is not None else None
-    amount = fee(plan) if plan is not None else subscription.amount
-    basis = plan.proration if plan is not None else subscription.proration
-    due = share(amount, following, max(period.end, following.start), basis)
-    if not due:
-        return None
-    name = plan.name if plan is not None and plan.name else span.plan
-    return Fee(f"{name}, {'year' if span.months == 12 else 'month'}", due, Period(period.end, following.end))
+) -> list[Fee]:
+    """The fee for the period after this one, if the subscription goes on and has not billed it yet; and those before
+    it that a void left unbilled."""
+    if subscription.status not in LIVE:
+        return []
+    fees: list[Fee] = []
+    at = subscription.billed_to
+    while at <= period.end and len(fees) < PERIODS_MAX:
+        span = account.span_at(at)
+        if span is None or span.subscription_id != subscription.id:
+            return fees
+        whole = period_of(span.anchor, span.months, at)
+        if span.plan:
+            plan = catalogue.plan(span.plan) if catalogue is not None else None
+            basis = plan.proration if plan is not None else subscription.proration
+            due = share(fee(plan) if plan is not None else subscription.amount, whole, at, basis)
+            name = plan.name if plan is not None and plan.name else span.plan
+            if due:
+                description = f"{name}, {'year' if span.months == 12 else 'month'}"
+                fees.append(Fee(description, due, Period(at, whole.end)))
+        at = whole.end
+    return fees
 
 
 def _late(
     standing: Standing, late: Sequence[PriceSum], catalogue: CompiledCatalogue | None, currency: str
 ) -> list[Late]:
-    invoices = {of: name for (of, in_), (_, name) in billed_to(standing.billing).items() if in_ == currency}
+    invoices = finals(standing.billing, currency)
     found = []
     for one in late:
         if one.currency != currency or not (one.amount or one.quantity) or one.period not in invoices:

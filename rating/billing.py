@@ -1,13 +1,13 @@
 """A customer's billing document: which invoices it has, and a version that every change of them raises.
 
 Whoever builds an invoice read this document first, and names the version it built upon: an invoice built upon anything
-older is refused, so that no two builders, however late one of them is, bill the same thing twice. It also says up to
-which entry of the ledger the usage of each period is billed.
+older is refused, so that no two builders, however late one of them is, bill the same thing twice. It also says which
+entries of the ledger each invoice has billed of which period, by ranges of seq.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from schemas.invoice import period_from
@@ -44,8 +44,11 @@ def with_state(billing: Mapping[str, Any], invoice_id: str, state: str) -> Billi
     }
 
 
-def entry_of(invoice: Mapping[str, Any], seq: int | None, adjusts: Iterable[Mapping[str, Any]], state: str) -> Billing:
-    """What the billing document says of an invoice. `seq`: its usage lies below; None: it has none."""
+def entry_of(
+    invoice: Mapping[str, Any], covers: Iterable[Sequence[int]], adjusts: Iterable[Mapping[str, Any]], state: str
+) -> Billing:
+    """What the billing document says of an invoice. `covers`: seqs, from and before, of its own period's usage."""
+    takes = invoice.get("takes") or {}
     return {
         "id": invoice["id"],
         "start": invoice["period"]["start"],
@@ -55,8 +58,10 @@ def entry_of(invoice: Mapping[str, Any], seq: int | None, adjusts: Iterable[Mapp
         "cause": invoice["cause"],
         "revision": invoice["revision"],
         "state": state,
-        "seq": seq,
+        "covers": [list(one) for one in covers],
         "adjusts": [dict(one) for one in adjusts],
+        "items": [item["id"] for item in takes.get("items", ())],
+        "billed_to": takes.get("billed_to"),
     }
 
 
@@ -70,17 +75,41 @@ def revision(billing: Mapping[str, Any], period: Period, currency: str, kind: st
     return max((one["revision"] + (one["state"] == VOID) for one in found), default=1)
 
 
-def billed_to(billing: Mapping[str, Any]) -> dict[tuple[Period, str], tuple[int, str]]:
-    """By period and currency, of final period invoices: the seq below which its usage is billed, with the invoice."""
-    reached: dict[tuple[Period, str], tuple[int, str]] = {}
-    for one in billing["invoices"]:
-        if one["state"] == FINAL and one["kind"] in ("period", "final"):
-            reached[period_from(one), one["currency"]] = one["seq"] or 0, one["id"]
-    for one in billing["invoices"]:
-        if one["state"] != FINAL:
+def finals(billing: Mapping[str, Any], currency: str) -> dict[Period, str]:
+    """Periods that have a final invoice, with its id."""
+    return {
+        period_from(one): one["id"]
+        for one in billing["invoices"]
+        if one["state"] == FINAL and one["kind"] == "period" and one["currency"] == currency
+    }
+
+
+def gaps(billing: Mapping[str, Any], period: Period, currency: str, until: int, but: str = "") -> list[tuple[int, int]]:
+    """Seqs below `until`, from and before, whose usage of a period no standing invoice bills. `but`: the draft that is
+    built anew, which holds nothing against itself."""
+    taken: list[tuple[int, int]] = []
+    for one in _standing(billing, but):
+        if one["currency"] != currency:
             continue
-        for adjusted in one["adjusts"]:
-            key = period_from(adjusted), one["currency"]
-            if key in reached:
-                reached[key] = max(reached[key][0], adjusted["to"]), reached[key][1]
-    return reached
+        if one["kind"] == "period" and period_from(one) == period:
+            taken += [(first, last) for first, last in one["covers"]]
+        taken += [(of["from"], of["to"]) for of in one["adjusts"] if period_from(of) == period]
+    found, reached = [], 0
+    for first, last in sorted(taken):
+        if first > reached:
+            found.append((reached, min(first, until)))
+        reached = max(reached, last)
+    if reached < until:
+        found.append((reached, until))
+    return [(first, last) for first, last in found if first < last]
+
+
+def reserved(billing: Mapping[str, Any], but: str = "") -> tuple[set[str], str]:
+    """Items of subscriptions that other drafts bill, and up to when they bill fees (empty: they bill none)."""
+    drafts = [one for one in _standing(billing, but) if one["state"] == DRAFT]
+    items = {item for one in drafts for item in one.get("items", ())}
+    return items, max((one.get("billed_to") or "" for one in drafts), default="")
+
+
+def _standing(billing: Mapping[str, Any], but: str) -> list[Billing]:
+    return [one for one in billing["invoices"] if one["state"] != VOID and one["id"] != but]

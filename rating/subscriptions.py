@@ -351,7 +351,11 @@ def billed(subscription: Subscription, items: Iterable[str], until: int) -> Subs
     return replace(subscription, items=left, billed_to=max(subscription.billed_to, until))
 
 
-def unbilled(subscription: Subscription, items: Iterable[Item], before: int, after: int) -> Subscription:
-    """That invoice is void: its items wait again, and its fees are not billed unless later ones are."""
-    reached = before if subscription.billed_to == after else subscription.billed_to
-    return replace(subscription, items=(*items, *subscription.items), billed_to=reached)
+def unbilled(
+    subscription: Subscription, items: Iterable[Item], before: int, after: int, advance: Iterable[Item]
+) -> Subscription:
+    """That invoice is void: its items wait again, and so do its fees: as what is next to be billed, or, where
+    later fees are billed already, as items."""
+    if subscription.billed_to == after:
+        return replace(subscription, items=(*items, *subscription.items), billed_to=before)
+    return replace(subscription, items=(*items, *advance, *subscription.items))

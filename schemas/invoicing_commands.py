@@ -122,7 +122,7 @@ class _Draft(_Command, frozen=True, kw_only=True, gc=False):
     """The version of the customer's billing document that it was built upon."""
     invoice: dict[str, Any]
     position: dict[str, Any]
-    """Where the ledger was read up to: `partition`, `seq`."""
+    """Where the ledger was read up to: `partition`, `seq`; and `covers`, the ranges of seq it bills of its period."""
     adjusts: list[dict[str, Any]]
     """Periods whose late usage it has: `start`, `end`, `from`, `to` (seq)."""
     takes: dict[str, Any] | None = None

@@ -60,9 +60,9 @@ def draft(turn: Turn) -> None:
         body["created_at"] = stands["created_at"]
     body |= {"position": data["position"], "adjusts": data["adjusts"], "takes": data.get("takes")}
     turn.put(INVOICE, body["id"], body)
-    seq = data["position"].get("seq")
+    covers = data["position"].get("covers", ())
     turn.put(
-        COUNTER, types.billing_id(turn.event.customer), noted(billing, entry_of(body, seq, data["adjusts"], DRAFT))
+        COUNTER, types.billing_id(turn.event.customer), noted(billing, entry_of(body, covers, data["adjusts"], DRAFT))
     )
     _tell_drafted(turn, body, new=stands is None)
 
@@ -79,7 +79,7 @@ def drafted_and_finalized(turn: Turn, invoice: Draft, subscription_id: str) -> N
     """An invoice that is due as soon as it is made. The event has to name the billing document."""
     at = now_of(turn)
     body = invoice.document(at) | {"position": {}, "adjusts": [], "takes": None, "subscription_id": subscription_id}
-    turn.put(COUNTER, types.billing_id(turn.event.customer), noted(billing_of(turn), entry_of(body, None, [], DRAFT)))
+    turn.put(COUNTER, types.billing_id(turn.event.customer), noted(billing_of(turn), entry_of(body, (), (), DRAFT)))
     _tell_drafted(turn, body, new=True)
     _finalize(turn, body)
 
@@ -219,7 +219,9 @@ def _give_back(turn: Turn, body: Mapping[str, Any]) -> None:
     if document is None or not takes:
         return
     before, after = parse_time(takes["billed_from"]), parse_time(takes["billed_to"])
-    subscription = unbilled(from_document(document), map(item_from, takes["items"]), before, after)
+    advance = map(item_from, takes["advance"])
+    items = map(item_from, takes["items"])
+    subscription = unbilled(from_document(document), items, before, after, advance)
     turn.put(SUBSCRIPTION, subscription.id, to_document(subscription))
 
 

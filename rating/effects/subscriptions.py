@@ -293,6 +293,8 @@ def bill_to(customer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _change_now(turn: Turn, subscription: Subscription, plan: Plan, at: int) -> None:
     changed = _allowed(lambda: pure.change(subscription, plan, at, turn.event.id))
+    if changed.anchor != subscription.anchor:
+        changed = _granted(turn, changed, plan, at)  # its credits are counted from the new anchor
     _respan(turn, at, changed)
     _put(turn, changed)
     known = {item.id for item in subscription.items}
