@@ -58,6 +58,11 @@ class Turn:
         """What the sender of a command is told; plain values."""
 
     @property
+    def now(self) -> int:
+        """The customer's time, microseconds: its test clock's, or the event's own."""
+        return self.account.clock or self.event.occurred_at
+
+    @property
     def booked(self) -> Mapping[bytes, bytes]:
         """Of the identities and claims that the event names, those that are booked, with their contents."""
         return self._chunk.booked

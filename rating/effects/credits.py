@@ -46,7 +46,7 @@ def grant_of(turn: Turn, credit_id: str) -> Grant:
         amount,
         data.get("priority") or 0,
         data.get("expires_at") or 0,
-        turn.event.occurred_at,
+        turn.now,
         PROMOTIONAL if data.get("kind") == "promotional" else PAID,
         tuple(data.get("scope") or ()),
     )
@@ -54,7 +54,7 @@ def grant_of(turn: Turn, credit_id: str) -> Grant:
 
 def paid_grant(turn: Turn, credit_id: str, amount: int) -> Grant:
     """Money that was paid: it has no end and no scope."""
-    return Grant(credit_id, amount, amount, 0, 0, turn.event.occurred_at, PAID, ())
+    return Grant(credit_id, amount, amount, 0, 0, turn.now, PAID, ())
 
 
 def put_in(turn: Turn, grant: Grant, currency: str, kind: PostingKind, **more: Any) -> str:
@@ -107,7 +107,7 @@ def moved(account: Account, kind: PostingKind, amount: int, cause: str, balance:
 def open_wallet(turn: Turn) -> None:
     """The wallet comes into being with what first touches it. The event has to name `customer_named`."""
     if turn.document(CUSTOMER, turn.event.customer) is None:
-        at = format_time(turn.event.occurred_at)
+        at = format_time(turn.now)
         turn.put(CUSTOMER, turn.event.customer, {"created_at": at, "updated_at": at})
         turn.emit("wallet.created", {"user_id": turn.event.customer, "created_at": at})
 

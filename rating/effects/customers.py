@@ -38,7 +38,7 @@ def put_customer(turn: Turn) -> None:
         raise Refused("currency_mismatch", f"the customer's money is in {account.currency}, not in {currency}")
     account.terms = terms_of(fields, own)
     rest = {name: value for name, value in stands.items() if name not in FIELDS}
-    body = {**rest, **fields, "updated_at": format_time(turn.event.occurred_at)}
+    body = {**rest, **fields, "updated_at": format_time(turn.now)}
     turn.put(CUSTOMER, turn.event.customer, body)
     if fields.get("test_clock") and fields["test_clock"] != before.get("test_clock"):
         joining = {"clock": fields["test_clock"], "customers": [turn.event.customer]}

@@ -47,7 +47,7 @@ def intent_body(turn: Turn, intent_id: str, amount: int, currency: str, status: 
 
 def put_intent(turn: Turn, body: Body) -> None:
     """Writes a new intent down and tells of it."""
-    at = format_time(turn.event.occurred_at)
+    at = format_time(turn.now)
     body |= {"created_at": at, "updated_at": at}
     turn.put(PAYMENT, body["payment_intent_id"], body)
     turn.emit("payment.intent.created", {"user_id": turn.event.customer, **told_of(body)})
@@ -87,7 +87,7 @@ def cancel_intent(turn: Turn) -> None:
     body = turn.document(PAYMENT, intent_id)
     if body is None or body["status"] not in UNPAID:
         raise Refused("illegal_state", f"the payment is {body['status'] if body else 'not known'}")
-    body |= {"status": CANCELED, "updated_at": format_time(turn.event.occurred_at)}
+    body |= {"status": CANCELED, "updated_at": format_time(turn.now)}
     turn.put(PAYMENT, intent_id, body)
     turn.emit("payment.canceled", {"user_id": turn.event.customer, **told_of(body)})
     turn.result.update(request=data.get("request"), payment=body)
@@ -97,7 +97,7 @@ def close_intent(turn: Turn, intent_id: str) -> None:
     """An order's intent ends with the order, unless it was paid."""
     body = turn.document(PAYMENT, intent_id)
     if body is not None and body["status"] in UNPAID:
-        turn.put(PAYMENT, intent_id, {**body, "status": CANCELED, "updated_at": format_time(turn.event.occurred_at)})
+        turn.put(PAYMENT, intent_id, {**body, "status": CANCELED, "updated_at": format_time(turn.now)})
 
 
 def _move(turn: Turn, body: Body) -> Body:
@@ -106,7 +106,7 @@ def _move(turn: Turn, body: Body) -> Body:
     before = stands.get("status")
     if not (before == body["status"] == FAILED) and not moves(PAYMENT_RANK, before, body["status"]):
         raise NoEffect
-    at = format_time(turn.event.occurred_at)
+    at = format_time(turn.now)
     after = {"created_at": at, **stands, **body, "object": stands.get("object", "intent"), "updated_at": at}
     turn.put(PAYMENT, intent_id, after)
     return after

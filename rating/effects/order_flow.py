@@ -33,7 +33,7 @@ _TOLD: Final = (
 
 def put_order(turn: Turn, body: Body) -> Body:
     """Writes an order down, and whether it is open."""
-    body |= {"updated_at": format_time(turn.event.occurred_at)}
+    body |= {"updated_at": format_time(turn.now)}
     turn.put(ORDER, body["order_id"], body)
     customer = turn.document(CUSTOMER, turn.event.customer)
     if customer is not None:
@@ -57,7 +57,7 @@ def move_order(turn: Turn, body: Body, status: str, **more: Any) -> Body:
     """Moves an order of ours on and tells of it. Refused from a state that does not allow it."""
     if body["status"] not in ALLOWED[status]:
         raise Refused("illegal_state", f"the order is {body['status']}")
-    at = format_time(turn.event.occurred_at)
+    at = format_time(turn.now)
     body = put_order(turn, {**body, "status": status, f"{status}_at": at, **more})
     tell_order(turn, f"order.{status}", body)
     return body
@@ -87,7 +87,7 @@ def pay_order(turn: Turn, body: Body, payment_id: str, amount: int) -> None:
 def _subscribe(turn: Turn, body: Body) -> None:
     """The plan that was bought, for the subscription that the customer has or for a new one; decided next, and with it
     whether that fulfils the order."""
-    account, at = turn.account, turn.account.clock or turn.event.occurred_at
+    account, at = turn.account, turn.now
     span = account.span_at(at)
     has = span.subscription_id if span is not None and span.plan else ""
     subscription_id = has or body.get("subscription_id") or f"sub_{body['order_id']}"[:ID_MAX_CHARACTERS]

@@ -61,7 +61,7 @@ def order_told(turn: Turn) -> None:
     before = stands["status"] if stands is not None else None
     told = _STATES.get(event.type)
     open_wallet(turn)
-    at = format_time(event.occurred_at)
+    at = format_time(turn.now)
     forward = told is not None and moves(ORDER_RANK, before, told)
     body: Body = {"order_id": order_id, "origin": "event", "created_at": at, **(stands or {}), **_fields(data)}
     body["status"] = told if told is not None and forward else before or CREATED
@@ -107,7 +107,7 @@ def _credit(turn: Turn, body: Body) -> int | None:
 
 def create_order(turn: Turn) -> None:
     """tollgate.order.create: an order of ours, with the intent that asks for its payment."""
-    event, data = turn.event, turn.event.data
+    data = turn.event.data
     order_id = data["order_id"]
     if turn.document(documents.ORDER, order_id) is not None:
         raise Refused("order_exists", f"the order {order_id!r} is there already")
@@ -123,7 +123,7 @@ def create_order(turn: Turn) -> None:
         raise Refused("unknown_plan", f"the catalogue has no plan {plan_id!r}")
     currency = currency_of(turn)
     intent_id = f"{ORDER_PREFIX}{order_id}"
-    at = event.occurred_at
+    at = turn.now
     unpaid = data.get("expires_in_seconds") or UNPAID_SECONDS
     body: Body = {
         "order_id": order_id,
@@ -222,7 +222,7 @@ def mark_order(turn: Turn) -> None:
     status = data["status"]
     if body is None or not moves(ORDER_RANK, body["status"], status):
         raise NoEffect
-    at = format_time(turn.event.occurred_at)
+    at = format_time(turn.now)
     body = put_order(turn, {**body, "status": status, f"{status}_at": at, **named(refund_id=data.get("refund_id"))})
     tell_order(turn, f"order.{status}", body)
     _answer(turn, body)

@@ -36,7 +36,7 @@ def payment_completed(turn: Turn) -> None:
 
 def complete(turn: Turn, payment_id: str, intent_id: str | None, amount: int, currency: str) -> None:
     """A payment that came in: the wallet or the invoice has it, its order goes on, its documents say so."""
-    event, data = turn.event, turn.event.data
+    data = turn.event.data
     open_wallet(turn)
     intent = turn.document(documents.PAYMENT, intent_id) if intent_id and intent_id != payment_id else None
     stands = turn.document(documents.PAYMENT, payment_id) or {}
@@ -49,7 +49,7 @@ def complete(turn: Turn, payment_id: str, intent_id: str | None, amount: int, cu
         credited = _credit(turn, payment_id, amount, currency, order_id, order)
     else:
         credited = pay(turn, invoice_id, payment_id, amount)
-    at = format_time(event.occurred_at)
+    at = format_time(turn.now)
     body = {
         "created_at": at,
         "refunded_amount": "0",
@@ -131,7 +131,7 @@ def refund_of_payment(turn: Turn, payment_id: str, refund_id: str, amount: int) 
 
 
 def _note_refund(turn: Turn, body: Body, refund_id: str, amount: int, taken: int) -> None:
-    at = format_time(turn.event.occurred_at)
+    at = format_time(turn.now)
     refunded = parse_nanos(body["refunded_amount"]) + amount
     whole = refunded == parse_nanos(body["amount"])
     body |= {

@@ -46,7 +46,7 @@ def user_deleted(turn: Turn) -> None:
     if account.closed_at:
         raise NoEffect
     open_wallet(turn)
-    account.closed_at = event.occurred_at
+    account.closed_at = turn.now
     amount = payable(account)
     if amount:
         turn.post(PostingKind.REFUND, -amount, event.id, pay_out(account, amount))
@@ -60,7 +60,7 @@ def user_deleted(turn: Turn) -> None:
     cancel_open_orders(turn, "user_deleted")
     end_all(turn, "user_deleted")
     body = turn.document(CUSTOMER, event.customer) or {}
-    closed = {"closed_at": format_time(event.occurred_at), "closing_refund": format_nanos(amount)}
+    closed = {"closed_at": format_time(turn.now), "closing_refund": format_nanos(amount)}
     turn.put(CUSTOMER, event.customer, {**body, **closed})
 
 
