@@ -75,7 +75,7 @@ def parts_of(
         while told:
             some = max((PART_MAX_ACCOUNTS - part.weight) // HOLD_WEIGHT, 1)
             part.endings[account], told = told[:some], told[some:]
-            part.weight += HOLD_WEIGHT * some
+            part.weight += HOLD_WEIGHT * len(part.endings[account])
             if told:
                 yield part
                 part = Part()

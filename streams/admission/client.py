@@ -42,6 +42,7 @@ from streams.admission.asking import digest_of, more_of, new_hold, opened_hold, 
 from streams.admission.keys import directory_partition
 from streams.admission.store import HoldStore
 from streams.admission.trust import Breaker, Trust
+from streams.admission.turns import HURRIES
 from streams.admission.values import (
     Conflicting,
     Ended,
@@ -381,6 +382,7 @@ class Admission:
     async def _again(self, partition: int, key: str, answer: Stale | Untrusted) -> None:
         """Takes in why a call has to be made again, and waits where only time helps. Raises Unavailable."""
         if isinstance(answer, Stale):
+            HURRIES.set(True)
             self._trust.saw(partition, answer.offset)
             if len(self._accounts) >= ACCOUNTS_KEPT:
                 for old in list(itertools.islice(self._accounts, ACCOUNTS_KEPT // 4)):
@@ -538,6 +540,8 @@ class Admission:
             self._trust.lost()
             raise
         self._breaker.succeeded()
+        if not isinstance(answer, Stale):
+            HURRIES.set(False)
         return answer
 
 

@@ -21,14 +21,18 @@ from typing import Final
 
 from schemas.errors import Unavailable
 from streams.admission.journal import Line, journal_ends, read_journal, tenant_of
-from streams.admission.keys import directory_partition
-from streams.admission.store import DIRECTORY_KEPT_MS, HoldStore
+from streams.admission.keys import directory_partition, hold_keys
+from streams.admission.store import DIRECTORY_KEPT_MS, HoldStore, mapped
 from streams.admission.values import Hold
 
 log = logging.getLogger(__name__)
 
 MARK_SECONDS: Final = 10.0
 """The mark is moved on this often: so much of the journal is read after a loss."""
+
+FAR_MS: Final = 2**53
+COUNTED_CUSTOMERS: Final = 10_000
+"""Of a partition: beyond it `count_open` counts the holds of so many."""
 
 SWEPT_AT_ONCE: Final = 100
 """Customers looked at in one round of a partition."""
@@ -88,6 +92,17 @@ class HoldKeeper:
                 else:
                     await self.restore(partition)
         return expired
+
+    async def count_open(self, partitions: list[int]) -> int:
+        """Holds that are open in these partitions."""
+        keys: list[str] = []
+        for partition in partitions:
+            for account in await self._store.due(partition, FAR_MS, COUNTED_CUSTOMERS):
+                keys.append(hold_keys(partition, account)[1])
+        async with mapped(), self._store.redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.zcard(key)
+            return sum(await pipeline.execute())
 
     async def close(self) -> None:
         """Gives connections back."""

@@ -7,20 +7,19 @@ be repeated: holds are found by their id. Nothing is tried again here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from rating.admission import Bound
-from schemas.errors import Unavailable
 from streams.admission.keys import customer_keys, denial_key, directory_key, journal_key, sweep_key
+from streams.admission.turns import Turns
 from streams.admission.values import (
     Conflicting,
     Ended,
@@ -48,24 +47,10 @@ from streams.admission.values import (
 DIRECTORY_KEPT_MS: Final = 25 * 60 * 60 * 1000
 """A directory entry outlives the hold it is about by this: ended holds are answered for 24 hours."""
 
-CONNECTIONS: Final = 16
-WAIT_SECONDS: Final = 2.0
-
 DENIAL_KEPT_MS: Final = 24 * 60 * 60 * 1000
 
 BYTES_SENT_MAX: Final = 1_024
 """A larger account is compared by its SHA-1: sending it would cost more than the digest."""
-
-_AWAY = (
-    exceptions.BusyLoadingError,
-    exceptions.ClusterDownError,
-    exceptions.ConnectionError,
-    exceptions.OutOfMemoryError,
-    exceptions.ReadOnlyError,
-    exceptions.TimeoutError,
-    exceptions.TryAgainError,
-    OSError,
-)
 
 
 @cache
@@ -75,30 +60,15 @@ def script_text(name: str, package: str = "streams.admission") -> str:
     return prelude + (files(package) / "lua" / f"{name}.lua").read_text()
 
 
-@asynccontextmanager
-async def mapped() -> AsyncIterator[None]:
-    """Redis being away as our own error."""
-    try:
-        yield
-    except _AWAY as error:
-        raise Unavailable(f"redis: {error}") from error
-
-
 class HoldStore:
     """The scripts on redis-py."""
 
     def __init__(self, url: str, timeout_seconds: float = 0.25, now_ms: int | None = None) -> None:
         """`now_ms` is for tests: a clock that stands where it is put, instead of Redis's own."""
-        # Some connections, and whoever comes meanwhile waits its turn: Redis does one thing at a time anyway.
-        self._pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS,
-            timeout=WAIT_SECONDS,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
+        self.redis: Redis = Redis.from_url(
+            url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
         )
-        self.redis: Redis = Redis.from_pool(self._pool)
+        self._turns = Turns()
         self.now_ms = now_ms
         self._scripts: dict[str, tuple[str, str]] = {}
 
@@ -264,7 +234,7 @@ class HoldStore:
 
     async def due(self, partition: int, now_ms: int, count: int) -> list[str]:
         """Customers of whom something is due, the earliest first."""
-        async with mapped():
+        async with self._turns:
             found: list[bytes] = await self.redis.execute_command(  # type: ignore[no-untyped-call]
                 "ZRANGEBYSCORE", sweep_key(partition), "-inf", now_ms, "LIMIT", 0, count
             )
@@ -273,7 +243,7 @@ class HoldStore:
     async def claim_directory(self, partition: int, tenant: str, hold_id: str, account: str, ttl_ms: int) -> str:
         """The account whose hold this id names: this one, if it named none."""
         key = directory_key(partition, tenant, hold_id)
-        async with mapped():
+        async with self._turns:
             stands = await self.redis.set(key, account, nx=True, get=False, px=ttl_ms + DIRECTORY_KEPT_MS)
             if stands:
                 return account
@@ -282,7 +252,7 @@ class HoldStore:
 
     async def directory(self, partition: int, tenant: str, hold_id: str) -> str | None:
         """The account whose hold an id names."""
-        async with mapped():
+        async with self._turns:
             found: bytes | None = await self.redis.execute_command("GET", directory_key(partition, tenant, hold_id))  # type: ignore[no-untyped-call]
         return found.decode() if found is not None else None
 
@@ -297,12 +267,12 @@ class HoldStore:
 
     async def keep_denial(self, partition: int, tenant: str, denial_id: str, document: bytes) -> None:
         """Keeps what a denial was about."""
-        async with mapped():
+        async with self._turns:
             await self.redis.set(denial_key(partition, tenant, denial_id), document, px=DENIAL_KEPT_MS)
 
     async def denial(self, partition: int, tenant: str, denial_id: str) -> bytes | None:
         """What a denial was about."""
-        async with mapped():
+        async with self._turns:
             found: bytes | None = await self.redis.execute_command("GET", denial_key(partition, tenant, denial_id))  # type: ignore[no-untyped-call]
         return found
 
@@ -319,7 +289,7 @@ class HoldStore:
             text = script_text(name)
             known = self._scripts[name] = (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
         text, digest = known
-        async with mapped():
+        async with self._turns:
             try:
                 return await self.redis.evalsha(digest, len(keys), *keys, *arguments)
             except exceptions.NoScriptError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rating.book import PriceBook
 from schemas.account import Account, account_key, pack_account
 from schemas.catalog import CatalogVersion, from_document
 from schemas.settings import Settings
-from streams.accounts.port import Position
+from streams.accounts.port import HoldEnd, Position
 from streams.accounts.redis import RedisAccounts
 from streams.admission.client import Admission
 from streams.admission.store import HoldStore
@@ -93,15 +93,15 @@ class Ledger:
     offset: int = 0
     values: dict[str, Account] = field(default_factory=dict)
 
-    async def apply(self, *accounts: Account) -> None:
-        """Applies values, or beats."""
+    async def apply(self, *accounts: Account, endings: Sequence[HoldEnd] = ()) -> None:
+        """Applies values and ends holds, or beats."""
         packed = {}
         for account in accounts:
             key = account_key(account.tenant, account.customer)
             self.values[key] = account
             packed[key] = pack_account(account)
-        before, self.offset = self.offset, self.offset + (1 if accounts else 0)
-        await self.accounts.apply(0, before, Position("ledger", self.offset, self.offset), packed, serving=True)
+        before, self.offset = self.offset, self.offset + (1 if accounts or endings else 0)
+        await self.accounts.apply(0, before, Position("ledger", self.offset, self.offset), packed, True, {}, endings)
 
 
 @dataclass

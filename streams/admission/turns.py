@@ -1,0 +1,79 @@
+"""Whose call goes to Redis next: some at once, the others in the order in which they came.
+
+Redis does one thing at a time anyway. Who was told that what it computed with is stale goes before the others: should
+it wait as long as they do, the account may have changed again, and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Final
+
+from redis import exceptions
+
+from schemas.errors import Unavailable
+
+CALLS_AT_ONCE: Final = 16
+WAIT_SECONDS: Final = 2.0
+"""How long a call waits for its turn."""
+
+HURRIES: Final[ContextVar[bool]] = ContextVar("HURRIES", default=False)
+"""Whether the task at hand asks again what it has asked before."""
+
+_AWAY = (
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.ConnectionError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.TimeoutError,
+    exceptions.TryAgainError,
+    OSError,
+)
+
+
+class Turns:
+    """Entered for each call; Redis being away comes out as Unavailable. One event loop."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if self._running < CALLS_AT_ONCE and not self._waiting:
+            self._running += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if HURRIES.get():
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._pass_on()  # it was given a turn in the moment it gave up
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            if isinstance(error, TimeoutError):
+                raise Unavailable("redis: too many wait for it") from None
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pass_on()
+        if isinstance(error, _AWAY):
+            raise Unavailable(f"redis: {error}") from error
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._running -= 1
