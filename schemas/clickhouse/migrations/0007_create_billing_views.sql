@@ -59,7 +59,7 @@ AS SELECT
     JSONExtractInt(body, 'position', 'seq') AS position_seq,
     partition
 FROM tollgate.documents
-WHERE kind = 'invoice';
+WHERE documents.kind = 'invoice';
 
 CREATE VIEW IF NOT EXISTS tollgate.invoice_lines
 (
