@@ -155,9 +155,9 @@ UNSERVED: Final = GaugeMetric("tollgate_partitions_unserved", "api", "Partitions
 BREAKER_OPEN: Final = GaugeMetric(
     "tollgate_breaker_open", "api", "1 while calls to a store are refused without asking it", ("store",)
 )
-HOLDS_OPEN: Final = GaugeMetric("tollgate_holds_open", "api", "Holds that are open now")
+HOLDS_OPEN: Final = GaugeMetric("tollgate_holds_open", "worker", "Holds that are open in this worker's partitions")
 HOLDS_ENDED: Final = CounterMetric(
-    "tollgate_holds_ended_total", "worker, api, scheduler", "Holds that ended, by the state they ended in", ("state",)
+    "tollgate_holds_ended_total", "worker", "Holds ended by an entry of the ledger or by time, by state", ("state",)
 )
 PROCESS_RESTARTS: Final = CounterMetric(
     "tollgate_process_restarts_total",

@@ -30,6 +30,8 @@ class Measures:
         self.lanes_open = metrics.LANES_OPEN.on(registry)
         self._opened_again = metrics.REOPENED.on(registry)
         self._store_away = metrics.STORE_UNAVAILABLE.on(registry)
+        self._holds_open = metrics.HOLDS_OPEN.on(registry)
+        self._holds_ended = metrics.HOLDS_ENDED.on(registry)
         for outcome, reason in ALARMING:
             self.events.labels(outcome, reason)
 
@@ -38,11 +40,22 @@ class Measures:
         entries = record.entries
         if entries is None:
             return
+        for ends in entries.hold_ends.values():
+            for _, state, _ in ends:
+                self._holds_ended.labels(state).inc()
         plain = record.count - len(entries.reason)
         if plain:
             self.events.labels("rated", "").inc(plain)
         for index, reason in entries.reason.items():
             self.events.labels(OUTCOME_NAMES[entries.outcome[index]], reason).inc()
+
+    def holds_expired(self, count: int) -> None:
+        """Holds whose time was over."""
+        self._holds_ended.labels("expired").inc(count)
+
+    def holds_open(self, count: int) -> None:
+        """How many are open in this worker's partitions."""
+        self._holds_open.set(count)
 
     def batch(self, records: int, deciding: float, writing: float, applying: float) -> None:
         """One batch and the seconds its three steps took."""

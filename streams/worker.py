@@ -51,6 +51,8 @@ GC_THRESHOLD: Final = 200_000
 """Values made before the collector looks for cycles among the youngest: some ten batches."""
 WATCH_SECONDS: Final = 5.0
 TEND_SECONDS: Final = 1.0
+COUNT_ROUNDS: Final = 10
+"""Open holds are counted in one of so many rounds: a look at each customer who has some."""
 HOLDS_SECONDS: Final = 2.0
 """How long a call about holds may take."""
 
@@ -268,10 +270,15 @@ class Worker:
 
     async def _tend(self) -> None:
         """Ends holds that expired in our partitions; whoever asks for their customer meanwhile does so too."""
+        rounds = 0
         while True:
             await asyncio.sleep(TEND_SECONDS)
             try:
-                await self._holds.tend([lane.partition for lane in self.lanes.open()])
+                partitions = [lane.partition for lane in self.lanes.open()]
+                self.measures.holds_expired(await self._holds.tend(partitions))
+                if rounds % COUNT_ROUNDS == 0:
+                    self.measures.holds_open(await self._holds.count_open(partitions))
+                rounds += 1
             except Unavailable as away:
                 log.warning("holds: %s", away)
 

@@ -19,10 +19,12 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Final
 
+from redis import RedisError
+
 from schemas.errors import Unavailable
 from streams.admission.journal import Line, journal_ends, read_journal, tenant_of
 from streams.admission.keys import directory_partition, hold_keys
-from streams.admission.store import DIRECTORY_KEPT_MS, HoldStore, mapped
+from streams.admission.store import DIRECTORY_KEPT_MS, HoldStore
 from streams.admission.values import Hold
 
 log = logging.getLogger(__name__)
@@ -95,14 +97,18 @@ class HoldKeeper:
 
     async def count_open(self, partitions: list[int]) -> int:
         """Holds that are open in these partitions."""
-        keys: list[str] = []
-        for partition in partitions:
-            for account in await self._store.due(partition, FAR_MS, COUNTED_CUSTOMERS):
-                keys.append(hold_keys(partition, account)[1])
-        async with mapped(), self._store.redis.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.zcard(key)
-            return sum(await pipeline.execute())
+        keys = [
+            hold_keys(partition, account)[1]
+            for partition in partitions
+            for account in await self._store.due(partition, FAR_MS, COUNTED_CUSTOMERS)
+        ]
+        try:
+            async with self._store.redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.zcard(key)
+                return sum(await pipeline.execute())
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"redis: {error}") from error
 
     async def close(self) -> None:
         """Gives connections back."""
