@@ -130,8 +130,17 @@ class LedgerLane:
             except Unavailable as error:
                 log.warning("block %s waits: %s", block.token, error)
                 self._sink.serves(self._place, False)
+                await self._tell_lag(records[0][0])
                 await pause(attempt)
                 attempt += 1
+
+    async def _tell_lag(self, stored: int) -> None:
+        """How much of the ledger lies behind what is stored. Nothing is fetched meanwhile, so Kafka is asked."""
+        try:
+            end = (await self._sink.consumer.end_offsets([self._place]))[self._place]
+        except KafkaError:
+            return
+        self._sink.measures.behind(self._place.partition, max(0, end - stored))
 
     async def extent(self, partition: int) -> tuple[int, int]:
         """As `Rows` says; soon where others may ask too, at once where much waits behind this block."""
