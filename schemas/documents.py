@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-import orjson
+import msgspec
 
 DOCUMENT_MAX_BYTES: Final = 150_000
 """All documents of one entry together: with a chunk they still fit a ledger record."""
@@ -50,10 +50,14 @@ def kind_of(key: str) -> str:
 
 def encode_body(body: dict[str, Any]) -> bytes:
     """The one form of a body: keys sorted, so that equal bodies are equal bytes."""
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return _encode(body)
 
 
 def decode_body(body: bytes) -> dict[str, Any]:
     """A fresh copy of a body."""
-    found: dict[str, Any] = orjson.loads(body)
-    return found
+    return _decode(body)
+
+
+# What a sender put into its order may be any number that JSON has; orjson takes none beyond 64 bits, and no Decimal.
+_encode: Final = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode

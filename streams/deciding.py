@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from rating.book import PriceBook
 from rating.claims import CLAIMING
 from rating.columns import FEWEST, price_plain
@@ -21,6 +19,7 @@ from rating.decision import Command, Decision, Judged, Outgoing, Received, Stand
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from rating.holds import ENDING, USER_DELETED, HoldName, holds_named
 from schemas.account import Account, account_key, pack_account, unpack_account
+from schemas.canonical import json_of
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import ACCOUNT_TYPES, decode_general, decode_plain, peek
@@ -370,7 +369,7 @@ def _messages(decision: Decision, received: Sequence[Received], place: Place, fi
 def _outgoing(outgoing: Outgoing, entries: Entries, received: Sequence[Received], event_id: str) -> bytes:
     """An event of ours as it stands on `billing.events`; its id is its entry's place in the ledger."""
     place = outgoing.place
-    return orjson.dumps(
+    return json_of(
         {
             "specversion": "1.0",
             "id": event_id,
@@ -386,7 +385,7 @@ def _outgoing(outgoing: Outgoing, entries: Entries, received: Sequence[Received]
 
 
 def _command(command: Command, entries: Entries) -> bytes:
-    return orjson.dumps(
+    return json_of(
         {
             "specversion": "1.0",
             "id": command.id,

@@ -146,6 +146,19 @@ def test_an_orders_state_only_moves_forward(before: str, after: str, stands: str
     assert world.document("order", "o")["status"] == stands
 
 
+def test_an_order_keeps_what_its_sender_put_into_it() -> None:
+    """Numbers of any size and precision, nested; told on in our own events too, when it is our order."""
+    world = World()
+    items = [{"sku": "a", "price": 9.99, "big": 10**30, "none": None, "text": "\u00e9"}]
+    assert world.take(order(1, "created", items=items, metadata={"ratio": 0.1})) == [RATED]
+    assert world.document("order", "o")["items"] == items
+    assert world.take(order(2, "updated", changes={"price": 1.5})) == [RATED]
+    assert world.document("order", "o")["items"] == items
+    ours = {"order_id": "ours", "order_type": "credits", "total_amount": "3", "currency": "USD", "items": items}
+    world.commands.take(Command("default", "c", ORDER_CREATE, "k", ours).encoded())
+    assert [data["items"] for name, data in world.told() if name == "order.created"] == [items]
+
+
 def test_a_payment_that_fails_can_be_tried_again() -> None:
     """Each failure is told; an intent told of again, or after it succeeded, is nothing."""
     world = World()
