@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from api import queries
+from api.denials import explain_denial
 from api.explanation import explain_entry
 from api.invoice_lines import explain_line, line_of_charge
 from api.shaping import dead_letter_fields
@@ -49,7 +50,12 @@ async def explain_charge(sources: Sources, tenant: str | None, charge_id: str) -
     return {"kind": "charge", "id": charge_id, **explained} if explained["charges"] else None
 
 
-EXPLAINERS: Final[dict[str, Explainer]] = {"event": explain_event, "charge": explain_charge, "line": explain_line}
+EXPLAINERS: Final[dict[str, Explainer]] = {
+    "event": explain_event,
+    "charge": explain_charge,
+    "line": explain_line,
+    "denial": explain_denial,
+}
 """By kind."""
 
 

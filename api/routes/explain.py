@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -14,6 +15,7 @@ from api.sources import Sources
 from api.tokens import Token
 from rating.book import PriceBook
 from schemas.catalog import CatalogVersion
+from schemas.errors import Unavailable
 
 router = APIRouter(tags=["explanations"])
 
@@ -30,6 +32,11 @@ async def get_explanation(
     if explain is None:
         raise not_found("such kind of explanation")
     parts = tollgate.parts
+    if kind == "denial" and parts.admission is not None:
+        with suppress(Unavailable):  # ClickHouse has it too, a moment later
+            denial = await parts.admission.denial(token.tenant, name)
+            if denial is not None:
+                return {"kind": kind, "id": name, **denial}
     sources = Sources(parts.rows, parts.records, lambda number: version_of(parts.book, token.tenant, number))
     found = await explain(sources, token.tenant, name)
     if found is None:
