@@ -106,7 +106,7 @@ def decided_once(batches: list[list[Received]], stages: Stages) -> tuple[list[De
 
 
 def _decided(named: Named, standing: Standing, book: PriceBook, place: Place, find: Find) -> list[Decided]:
-    return list(decide_batch(named, standing, book, 1, place, _now, find))
+    return [one for one in decide_batch(named, standing, book, 1, place, _now, find) if one is not None]
 
 
 def _told(decided: list[Decided]) -> int:

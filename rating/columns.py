@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import gcd
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -34,7 +34,6 @@ from schemas.ledger import Rate
 from schemas.limits import AMOUNT_MAX_NANOS
 from schemas.money import NANOS
 from schemas.period import month_of
-from schemas.plain_tokens import PlainTokens
 
 LINES_MAX: Final = 8
 """Meters of one event; more take the general way."""
@@ -77,6 +76,10 @@ class Priced:
     """By tariff: its rates in the order in which it names them, indices into `table`."""
     currencies: list[str]
     """By tariff."""
+    identities: list[bytes]
+    contents: list[bytes]
+    fingerprints: list[bytes]
+    """By row, as those two."""
     usual: dict[str, Account] = field(default_factory=dict)
     """By account key: those of which deciding has seen that plain events are all there is to them."""
 
@@ -95,33 +98,29 @@ def price_plain(
     received: Sequence[Received],
     judged: Sequence[Judged],
     keys: Sequence[str],
+    plain: Sequence[int],
     standing: Standing,
     book: PriceBook,
     position: int,
     fewest: int = FEWEST,
 ) -> Priced | None:
-    """The plain events of a batch, priced; None where there are too few, or the batch spans the end of a month."""
-    if not received:
+    """The plain events of a batch, priced; None where there are too few, or the batch spans the end of a month.
+
+    `plain` are the places of the events that were read as plain and name no hold."""
+    if len(plain) < fewest:
         return None
     month = month_of(received[0].received_at)
     if max(record.received_at for record in received) >= month.end:
         return None
     alike: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    repeated = _repeated(judged)
-    booked, elsewhere, begun = standing.booked, standing.elsewhere, month.start
-    for place, event in enumerate(judged):
-        # Of an event that was read as plain the envelope is the struct itself.
-        if (
-            event.__class__ is Event
-            and event.attributes.__class__ is PlainTokens
-            and event.hold_id is None
-            and not event.zero
-            and event.occurred_at >= begun
-            and event.identity not in repeated
-            and event.identity not in booked
-            and (not elsewhere or keys[place] not in elsewhere)
-        ):
-            alike[event.tenant, event.attributes.data.model].append(place)
+    known = standing.booked.keys() | _repeated(judged)
+    elsewhere, begun = standing.elsewhere, month.start
+    for place in plain:
+        event = judged[place]
+        assert isinstance(event, Event)
+        if event.identity in known or event.occurred_at < begun or event.zero or keys[place] in elsewhere:
+            continue
+        alike[event.tenant, event.data["model"]].append(place)
     table = RateTable([])
     tariffs: dict[str, Tariffs] = {}
     groups = []
@@ -132,7 +131,7 @@ def price_plain(
             group = _group([judged[place] for place in places], places, tariffs[tenant])
             if group is not None:
                 groups.append(group)
-    return _in_order(groups, table.rates, received, keys) if groups else None
+    return _in_order(groups, table.rates, received, judged, keys) if groups else None
 
 
 def _repeated(judged: Sequence[Judged]) -> set[bytes]:
@@ -195,7 +194,9 @@ def _amounts(units: Numbers, numerator: int, denominator: int) -> Numbers | None
     return up
 
 
-def _in_order(groups: list[_Group], table: list[Rate], received: Sequence[Received], keys: Sequence[str]) -> Priced:
+def _in_order(
+    groups: list[_Group], table: list[Rate], received: Sequence[Received], judged: Sequence[Any], keys: Sequence[str]
+) -> Priced:
     """The groups' columns as rows in the order of the batch."""
     width = max(len(group.units) for group in groups)
     places = np.concatenate([np.array(group.places) for group in groups])
@@ -220,6 +221,8 @@ def _in_order(groups: list[_Group], table: list[Rate], received: Sequence[Receiv
     borders = np.append(np.flatnonzero(np.diff(ordered) != 1) + 1, len(ordered))
     ends = np.repeat(borders, np.diff(borders, prepend=0))
     in_order: list[int] = ordered.tolist()
+    events = [judged[place] for place in in_order]
+    identities, contents = [event.identity for event in events], [event.content for event in events]
     return Priced(
         rows.tolist(),
         tariffs[order].tolist(),
@@ -234,4 +237,7 @@ def _in_order(groups: list[_Group], table: list[Rate], received: Sequence[Receiv
         table,
         [[line.rate for line in group.tariff.lines] for group in groups],
         [group.tariff.currency for group in groups],
+        identities,
+        contents,
+        list(map(add, identities, contents)),
     )

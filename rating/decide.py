@@ -75,7 +75,7 @@ def decide(
     index = -1
     while (index := index + 1) < len(judged):
         if plain is not None:
-            if (index := plain.take(index, judged, keys)) == len(judged):
+            if (index := plain.take(index, keys)) == len(judged):
                 break
             plain.forget(keys[index])
         event = judged[index]

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
-from operator import add, attrgetter, neg
+from operator import neg
 from typing import Final
 
 from rating.chunk import CHARGE_BYTES, UTF8, Chunk, account_bytes
 from rating.columns import Priced
-from rating.decision import Judged
 from schemas.account import Account
 from schemas.ledger import BELOW_ZERO, PostingKind
 from schemas.limits import AMOUNT_MAX_NANOS, LEDGER_CHUNK_MAX_BYTES
 
 _CHARGE: Final = int(PostingKind.CHARGE)
 _MODEST: Final = AMOUNT_MAX_NANOS // 4
-_identity = attrgetter("identity")
-_content = attrgetter("content")
 
 
 class Plain:
@@ -41,14 +38,14 @@ class Plain:
         """An account is changed by an event that is not plain: it has to be looked at again."""
         self._priced.usual.pop(key, None)
 
-    def take(self, index: int, judged: Sequence[Judged], keys: Sequence[str]) -> int:
+    def take(self, index: int, keys: Sequence[str]) -> int:
         """Decides a run of plain events from `index` on; where it ends. Without any that is `index`."""
         chunk, priced = self._chunk, self._priced
         first = priced.rows[self._base + index]
         if first < 0:
             return index
         chunk.weigh_rates()
-        last = min(priced.ends[first], first + len(judged) - index)
+        last = min(priced.ends[first], first + len(keys) - index)
         begun, usual, touched, known = index, priced.usual, chunk.decision.touched, self._known
         burnt, flags, posting = chunk.entries.burnt, chunk.entries.flags, len(chunk.entries.posting_kind)
         room = LEDGER_CHUNK_MAX_BYTES if index else 10 * LEDGER_CHUNK_MAX_BYTES  # the first one always fits
@@ -100,7 +97,7 @@ class Plain:
             index += 1
         if index > begun:
             chunk.weight = weight - of_charges - CHARGE_BYTES * chunk.charged
-            self._write(begun, index, first, first + index - begun, judged[begun:index], balances)
+            self._write(begun, index, first, first + index - begun, balances)
         return index
 
     def _name(self, tariff: int) -> int:
@@ -113,9 +110,7 @@ class Plain:
         chunk.weigh_rates()
         return chunk.weight - before
 
-    def _write(
-        self, begun: int, end: int, first: int, last: int, events: Sequence[Judged], balances: list[int]
-    ) -> None:
+    def _write(self, begun: int, end: int, first: int, last: int, balances: list[int]) -> None:
         """Puts a run into the columns: entries from `begun` to `end`, rows from `first` to `last`."""
         chunk, priced = self._chunk, self._priced
         entries, decision = chunk.entries, chunk.decision
@@ -130,8 +125,8 @@ class Plain:
         entries.posting_amount += map(neg, priced.totals[first:last])
         entries.posting_balance += balances
         entries.posting_currency += [priced.currencies[tariff] for tariff in priced.tariffs[first:last]]
-        identities, contents = list(map(_identity, events)), list(map(_content, events))
-        entries.fingerprints[begun:end] = map(add, identities, contents)
+        identities, contents = priced.identities[first:last], priced.contents[first:last]
+        entries.fingerprints[begun:end] = priced.fingerprints[first:last]
         decision.identities += identities
         decision.contents += contents
         chunk.booked.update(zip(identities, contents, strict=True))

@@ -14,13 +14,15 @@ payments and commands do they tell themselves.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from orjson import dumps
 
 from schemas.ledger import Entries, LedgerRecord, PostingKind
-from schemas.money import format_nanos, unpack_int
+from schemas.money import NANOS, format_nanos, unpack_int
 from schemas.period import format_time
 
 _CHARGE: Final = int(PostingKind.CHARGE)
@@ -64,13 +66,14 @@ def announcements(records: Sequence[LedgerRecord]) -> Iterator[tuple[bytes, byte
 
 
 def _data(told: _Told) -> dict[str, object]:
+    amount = format_nanos(told.amount)
     return {
         "events": told.events,
         "charges": told.charges,
-        "amount": format_nanos(told.amount),
+        "amount": amount,
         "currency": told.currency,
-        "usage": {meter: format_nanos(quantity) for meter, quantity in told.usage.items()},
-        "consumed": format_nanos(told.consumed),
+        "usage": {meter: _text(quantity) for meter, quantity in told.usage.items()},
+        "consumed": amount if told.consumed == told.amount else format_nanos(told.consumed),
         "balance_after": format_nanos(told.balance) if told.balance is not None else None,
         "first_seq": told.first,
         "last_seq": told.last,
@@ -79,28 +82,34 @@ def _data(told: _Told) -> dict[str, object]:
 
 def _gather(entries: Entries, first_seq: int, by_customer: dict[tuple[str, str], _Told]) -> None:
     meters = [rate.meter for rate in entries.rates]
-    rates, quantities, amounts = entries.charge_rate, entries.charge_quantity, entries.charge_amount
-    kinds, moved, balances = entries.posting_kind, entries.posting_amount, entries.posting_balance
-    charge = posting = 0
+    all_charges = zip(entries.charge_rate, entries.charge_quantity, entries.charge_amount, strict=True)
+    all_postings = zip(entries.posting_kind, entries.posting_amount, entries.posting_balance, strict=True)
     columns = zip(entries.tenant, entries.customer, entries.charges, entries.postings, strict=True)
+    place = 0
     for seq, (tenant, customer, charges, postings) in enumerate(columns, first_seq):
         if not charges:
-            posting += postings
+            deque(islice(all_postings, postings), maxlen=0)
             continue
         told = by_customer.get((tenant, customer))
         if told is None:
-            told = by_customer[tenant, customer] = _Told(seq, entries.rates[rates[charge]].currency)
+            currency = entries.rates[entries.charge_rate[place]].currency
+            told = by_customer[tenant, customer] = _Told(seq, currency)
+        place += charges
         told.last = seq
         told.events += 1
         told.charges += charges
-        usage = told.usage
-        for at in range(charge, charge + charges):
-            meter, quantity = meters[rates[at]], quantities[at]
+        usage, amounts = told.usage, 0
+        for rate, quantity, amount in islice(all_charges, charges):
+            meter = meters[rate]
             usage[meter] = usage.get(meter, 0) + (quantity if type(quantity) is int else unpack_int(quantity))
-            told.amount += amounts[at]
-        charge += charges
-        for at in range(posting, posting + postings):
-            if kinds[at] == _CHARGE:
-                told.consumed -= moved[at]
-                told.balance = balances[at]
-        posting += postings
+            amounts += amount
+        told.amount += amounts
+        for kind, moved, balance in islice(all_postings, postings):
+            if kind == _CHARGE:
+                told.consumed -= moved
+                told.balance = balance
+
+
+def _text(quantity: int) -> str:
+    """As `format_nanos`, sooner for whole units."""
+    return format_nanos(quantity) if quantity % NANOS else str(quantity // NANOS)

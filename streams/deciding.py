@@ -51,6 +51,8 @@ class Named:
     identities: list[bytes]
     documents: list[str]
     """Keys of the documents that its events name."""
+    plain: list[int]
+    """Places of those that were read as plain and name no hold."""
     holds: list[HoldName]
     """What its events name of holds."""
 
@@ -63,12 +65,14 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
     customers: dict[str, str] = {}
     identities: list[bytes] = []
     documents: list[str] = []
+    places: list[int] = []
     holds: list[HoldName] = []
     for record in received:
         raw, received_at = record.value or b"", record.received_at
         try:
             plain = decode_plain(raw, received_at, max_future)
             if plain is not None and plain.hold_id is None:
+                places.append(len(judged))
                 key = f"{len(plain.tenant)}:{plain.tenant}:{plain.customer}"  # account_key, written out
                 judged.append(plain)
                 keys.append(key)
@@ -102,7 +106,7 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
             holds.extend(holds_named(event, key))
         if event.type in DOCUMENTS:
             documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
-    return Named(received, judged, keys, customers, identities, documents, holds)
+    return Named(received, judged, keys, customers, identities, documents, places, holds)
 
 
 @dataclass(slots=True)
@@ -157,8 +161,9 @@ def decide_batch(
     now: Callable[[], int],
     find: Find = nothing_booked,
     fewest: int = FEWEST,
-) -> Iterator[Decided]:
-    """Decides a batch chunk by chunk, moving `place` on. Between two chunks the caller may let others run.
+) -> Iterator[Decided | None]:
+    """Decides a batch chunk by chunk, moving `place` on. The caller may let others run whenever it hears, also where
+    there is nothing yet (None).
 
     All of a batch becomes fact in one transaction, so an account's values stand in the last of its records that changed
     the account, and are packed once.
@@ -167,7 +172,7 @@ def decide_batch(
     of one tariff on they are priced in columns, which makes no difference but in speed."""
     start = 0
     decisions: list[tuple[Decision, Sequence[Received]]] = []
-    priced = price_plain(named.received, named.judged, named.keys, standing, book, position, fewest)
+    priced = price_plain(named.received, named.judged, named.keys, named.plain, standing, book, position, fewest)
     while start < len(named.received):
         stop = start + CHUNK_MAX_RECORDS
         decision = decide(
@@ -183,6 +188,7 @@ def decide_batch(
         stop = start + len(decision.entries.offset)
         if stop > start:
             decisions.append((decision, named.received[start:stop]))
+            yield None
         start = stop
         if decision.unseen:
             _look_up(named, start, decision.unseen, standing, book, position, find)

@@ -382,7 +382,8 @@ class Lane:
         )
         with self._deciding_from(here):
             for chunk in deciding:
-                decided.append(chunk)
+                if chunk is not None:
+                    decided.append(chunk)
                 await asyncio.sleep(0)
         written = time.monotonic()
         offsets = await self._writer.commit(

@@ -88,17 +88,16 @@ class MemoryPartition:
         standing = Standing(self.accounts, booked, away, documents)
         deciding = decide_singly if singly else decide_batch if fewest is None else partial(decide_batch, fewest=fewest)
         known = dict(self.booked)  # the index hears of a batch when it is fact
-        decided = list(
-            deciding(
-                named,
-                standing,
-                self.book,
-                self.book.position,
-                self.place,
-                lambda: NOW,
-                lambda wanted: {identity: known[identity] for identity in wanted if identity in known},
-            )
+        deciding_it = deciding(
+            named,
+            standing,
+            self.book,
+            self.book.position,
+            self.place,
+            lambda: NOW,
+            lambda wanted: {identity: known[identity] for identity in wanted if identity in known},
         )
+        decided = [chunk for chunk in deciding_it if chunk is not None]
         for chunk in decided:
             for identity, content in zip(chunk.identities, chunk.contents, strict=True):
                 self.booked.setdefault(identity, content)

@@ -276,7 +276,8 @@ def test_blocks_close_by_age_by_size_or_by_a_record_of_their_own() -> None:
     def take(*values: Any) -> LedgerRecord:
         named = name([partition.received(value) for value in values], MAX_FUTURE)
         standing = Standing(partition.accounts, {}, {})
-        (decided,) = decide_batch(named, standing, partition.book, 1, partition.place, lambda: clock[0])
+        _, decided = decide_batch(named, standing, partition.book, 1, partition.place, lambda: clock[0])
+        assert decided is not None
         return decided.record
 
     assert not block_is_due(partition.place, NOW + 10**12)
@@ -329,8 +330,8 @@ def test_a_batch_is_decided_wholly_under_the_position_it_began_with() -> None:
     chunks = decide_batch(named, standing, partition.book, 1, partition.place, lambda: NOW)
     next(chunks)
     partition.book.add(CatalogVersion(2, None, 0, parse(many_meters(1))))
-    later = [chunk.record for chunk in chunks]
-    assert later
+    later = [chunk.record for chunk in chunks if chunk is not None]
+    assert len(later) > 1
     assert {record.catalog_position for record in later} == {1}
     assert {row["outcome"] for record in later for row in rows(record)} == {"rated"}
 
