@@ -323,9 +323,7 @@ def _advance(
     account: Account, subscription: Subscription, catalogue: CompiledCatalogue | None, period: Period
 ) -> list[Fee]:
     """The fee for the period after this one, if the subscription goes on and has not billed it yet; and those before
-    it that a void left unbilled."""
-    if subscription.status not in LIVE:
-        return []
+    it that a void left unbilled, each plan for its own time."""
     fees: list[Fee] = []
     at = subscription.billed_to
     while at <= period.end and len(fees) < PERIODS_MAX:
@@ -333,15 +331,17 @@ def _advance(
         if span is None or span.subscription_id != subscription.id:
             return fees
         whole = period_of(span.anchor, span.months, at)
+        end = min([whole.end, *(later.start for later in account.spans if later.start > at)])
         if span.plan:
             plan = catalogue.plan(span.plan) if catalogue is not None else None
             basis = plan.proration if plan is not None else subscription.proration
-            due = share(fee(plan) if plan is not None else subscription.amount, whole, at, basis)
+            amount = fee(plan) if plan is not None else subscription.amount
+            due = share(amount, whole, at, basis) - share(amount, whole, end, basis)
             name = plan.name if plan is not None and plan.name else span.plan
             if due:
                 description = f"{name}, {'year' if span.months == 12 else 'month'}"
-                fees.append(Fee(description, due, Period(at, whole.end)))
-        at = whole.end
+                fees.append(Fee(description, due, Period(at, end)))
+        at = end
     return fees
 
 

@@ -229,7 +229,13 @@ def change(subscription: Subscription, plan: Plan, at: int, cause: str) -> Subsc
     if subscription.status == "trialing":
         return changed
     if months != subscription.months:
-        return replace(changed, anchor=at, period=Period(at, add_months(at, months)), billed_to=at, credited=0)
+        return replace(
+            changed,
+            anchor=at,
+            period=Period(at, add_months(at, months)),
+            billed_to=min(subscription.billed_to, at),
+            credited=0,
+        )
     remaining = fee_of(changed, paid) if subscription.billed_to > at else 0
     if remaining:
         items.append(Item(f"{cause}:remaining", f"Remaining time on {plan.id}", remaining, paid))
@@ -355,7 +361,7 @@ def unbilled(
     subscription: Subscription, items: Iterable[Item], before: int, after: int, advance: Iterable[Item]
 ) -> Subscription:
     """That invoice is void: its items wait again, and so do its fees: as what is next to be billed, or, where
-    later fees are billed already, as items."""
-    if subscription.billed_to == after:
+    later fees are billed already or none will be, as items."""
+    if subscription.billed_to == after and subscription.status in LIVE:
         return replace(subscription, items=(*items, *subscription.items), billed_to=before)
     return replace(subscription, items=(*items, *advance, *subscription.items))

@@ -163,10 +163,10 @@ def checked(year: Year) -> list[str]:
 @pytest.mark.parametrize("seed", [1])
 async def test_every_invoice_of_a_year_is_the_auditors(seed: int) -> None:
     """Upgrades, cancellations, late usage, payments, voids: usage at its own plan's price, each second billed once."""
-    year = Year(seed, 8)
+    year = Year(seed, 4)
     await year.run()
     assert checked(year) == [], f"seed {seed}"
-    assert len(year.world.documents("invoice")) > 40
+    assert len(year.world.documents("invoice")) > 20
 
 
 @pytest.mark.long
@@ -180,7 +180,7 @@ async def test_every_invoice_of_fifty_customers_is_the_auditors(seed: int) -> No
 
 async def test_the_auditor_finds_one_cent() -> None:
     """An auditor that finds nothing wrong in a wrong invoice proves nothing."""
-    year = Year(2, 3)
+    year = Year(2, 1)
     await year.run()
     assert checked(year) == []
     invoices = year.world.documents("invoice")
