@@ -41,6 +41,7 @@ plans:
     quotas:
       - {spend: "8.00", window: day, mode: hard}
 """
+DENIAL = "SELECT limit FROM tollgate.denials WHERE tenant = {t:String} AND denial_id = {d:String}"
 _numbers = itertools.count()
 
 
@@ -276,6 +277,13 @@ async def test_consuming_checks_and_counts_in_one(world: World, http: httpx.Asyn
     assert int(refused.headers["Retry-After"]) > 0
     budget = await http.post("/v1/holds", json={"customer": customer, "amount": "8.01"})
     assert (budget.status_code, budget.json()["reason"]) == (402, "budget")
+    for denial_id in (checked["denial_id"], budget.json()["denial_id"]):
+        explained = (await http.get(f"/v1/explain/denial/{denial_id}")).json()
+        assert explained["customer"] == customer
+        assert explained["reason"] in ("quota", "budget")
+        until(lambda asked=denial_id: world.served.ask(DENIAL, t=world.tenant, d=asked))
+        told = world.served.tollgate("explain", "denial", denial_id, "--json")
+        assert json.loads(told.stdout)["limit"] == explained["limit"]
     assert (
         await http.post("/v1/quota/check", json={"customer": customer, "meter": "x", "quantity": 1})
     ).status_code == 422
