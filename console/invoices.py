@@ -27,9 +27,7 @@ def invoices() -> None:
 
 
 @invoices.command()
-@click.option(
-    "--period", required=True, metavar="YYYY-MM", help="Periods that end in this month."
-)
+@click.option("--period", required=True, metavar="YYYY-MM", help="Periods that end in this month.")
 @click.option("--customer", default="", metavar="ID", help="One customer alone.")
 @click.option("--tenant", default="", metavar="TENANT", help="One tenant alone.")
 @click.option("--finalize", "finalizing", is_flag=True, help="Finalize the drafts as well.")

@@ -1,7 +1,7 @@
 """What stands around a price model: included quantity, discount, and the bounds of a period's total.
 
 Each takes a total (a function of the period's quantity, as a numerator over a constant denominator) and answers the
-adjusted one, still in whole numbers for whole numbers. In which order they apply is decided in `rating.arithmetic` alone.
+adjusted one, still in whole numbers for whole numbers. In which order they apply is decided in `rating.arithmetic`.
 """
 
 from __future__ import annotations

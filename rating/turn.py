@@ -180,7 +180,7 @@ class Turn:
         return total
 
     def charge_meter(self, meter: str, quantity: int, dimensions: Mapping[str, str]) -> int:
-        """Charges a quantity of one meter, in nano-units, that no event measured; the nanos. InvalidInput `no_meter`."""
+        """Charges a quantity of one meter, in nano-units, that no event measured; nanos. InvalidInput `no_meter`."""
         chunk, account = self._chunk, self.account
         tariff = meter_tariff(self.catalogue, chunk, account, self.event, meter, quantity, dimensions)
         counted: Counted = []

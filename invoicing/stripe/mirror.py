@@ -1,8 +1,8 @@
 """Keeps Stripe a mirror of our final invoices and open payment intents: one pass, as often as one likes.
 
 What is there is said by the documents themselves (`stripe_invoice_id`, `stripe_status`, `stripe_payment_intent_id`),
-which the commands sent here write. A pass that dies leaves what it made under idempotency keys and metadata; the next one
-finds it and goes on. One customer's trouble is told and does not hold up the others.
+which the commands sent here write. A pass that dies leaves what it made under idempotency keys and metadata; the next
+one finds it and goes on. One customer's trouble is told and does not hold up the others.
 """
 
 from __future__ import annotations

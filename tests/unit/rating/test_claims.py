@@ -52,7 +52,7 @@ def test_claims_differ_by_tenant_customer_kind_and_name() -> None:
 
 
 def test_a_payment_claims_itself_and_the_invoice_it_pays() -> None:
-    """In this order: the first that stands decides. Its order's claim is for who brings the credit, and so its effect's."""
+    """In this order: the first that stands decides. Its order's claim is for who brings the credit: its effect's."""
     kinds = [claim.kind for claim in made(paid(1, order_id="o", invoice_id="i"))]
     assert kinds == ["payment", "invoice_payment"]
     assert [claim.kind for claim in made(paid(1))] == ["payment"]

@@ -331,7 +331,7 @@ def test_expiry_is_booked_with_the_next_event_even_if_that_is_refused() -> None:
 
 
 def test_a_payment_credits_once_by_payment_and_by_order() -> None:
-    """The same payment under another event has no effect; another one of the same order is known, and credits nothing."""
+    """The same payment under another event has no effect; another of the same order is known, and credits nothing."""
     partition = MemoryPartition()
     found = partition.account(
         paid(1, "3", payment="p1", order_id="o"),
