@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -26,6 +27,14 @@ class Expected(NamedTuple):
     """Nanos into the wallet by what is no charge."""
 
 
+@dataclass
+class _Paid:
+    """A payment: nanos that are not refunded yet, and those that it brought and that are not taken back yet."""
+
+    left: int
+    credited: int
+
+
 class Auditor:
     """Give it the meaning of all that is sent, then every record of the input topics in order, by partition."""
 
@@ -42,6 +51,8 @@ class Auditor:
         self._meanings: dict[bytes, Meaning] = {}
         self._booked: dict[tuple[str, tuple[str, str]], str] = {}
         self._claimed: dict[tuple[str, str, str], Any] = {}
+        self._paid: dict[tuple[str, str], _Paid] = {}
+        """By customer and payment."""
 
     def told(self, value: bytes, meaning: Meaning) -> None:
         """What a record that is sent, perhaps more than once, means."""
@@ -105,14 +116,18 @@ class Auditor:
         return Expected("rated", "", customer, tuple(charges))
 
     def _device(self, customer: str, meaning: Meaning) -> Expected:
-        allocation, times, core_seconds = meaning.values
+        allocation, times, parts = meaning.values
         stood = self._claim(customer, "allocation", allocation, times)
         if stood is not None:
             if stood == times:
                 return Expected("duplicate", "same_allocation", customer)
             return Expected("dead_letter", "conflict", customer)
-        charge = self._cumulative(customer, meaning, "core_seconds", "cores", core_seconds * 10**9, _package)
-        return Expected("rated", "", customer, (charge,))
+        # Device time counts in the month that it ran in, whenever it is told.
+        charges = tuple(
+            self._cumulative(customer, meaning._replace(month=month), "core_seconds", "cores", part * 10**9, _package)
+            for month, part in parts
+        )
+        return Expected("rated", "", customer, charges)
 
     def _chats(self, customer: str, meaning: Meaning) -> Expected:
         (quantity,) = meaning.values
@@ -130,21 +145,27 @@ class Auditor:
 
     def _payment(self, customer: str, meaning: Meaning) -> Expected:
         payment, order, nanos = meaning.values
-        claimed = self._claimed
-        if (customer, "payment", payment) in claimed or (customer, "order", order) in claimed:
+        if (customer, payment) in self._paid:
             return Expected("ignored", "no_effect", customer)
-        self._claim(customer, "payment", payment)
-        self._claim(customer, "order", order)
-        return Expected("rated", "", customer, moved=nanos)
+        # A second payment for an order came in all the same, and credits nothing.
+        credited = nanos if self._claim(customer, "order", order) is None else 0
+        self._paid[customer, payment] = _Paid(nanos, credited)
+        return Expected("rated", "", customer, moved=credited)
 
     def _refund(self, customer: str, meaning: Meaning) -> Expected:
         payment, refund, nanos = meaning.values
         if (customer, "refund", refund) in self._claimed:
             return Expected("ignored", "no_effect", customer)
-        if (customer, "payment", payment) not in self._claimed:
+        paid = self._paid.get((customer, payment))
+        if paid is None:
             return Expected("dead_letter", "unknown_payment", customer)
+        if nanos > paid.left:
+            return Expected("dead_letter", "refund_too_large", customer)
         self._claim(customer, "refund", refund)
-        return Expected("rated", "", customer, moved=-nanos)
+        taken = paid.credited if nanos == paid.left else min(nanos, paid.credited)
+        paid.left -= nanos
+        paid.credited -= taken
+        return Expected("rated", "", customer, moved=-taken)
 
     def _user(self, customer: str, meaning: Meaning) -> Expected:
         if self._claim(customer, "user", meaning.values[0]) is not None:

@@ -54,7 +54,8 @@ class Meaning(NamedTuple):
     """Equal for records of one identity that say the same."""
     month: str = ""
     values: tuple[Any, ...] = ()
-    """tokens: model, input, cached, output. device: allocation, times, core seconds. chats, seats: nano-units.
+    """tokens: model, input, cached, output. device: allocation, times, (month, core seconds) by month that it ran in.
+    chats, seats: nano-units.
     grant: credit id, nanos, currency. payment: payment id, order id, nanos. refund: payment id, refund id, nanos."""
     reason: str = ""
     """broken: of the dead letter."""
@@ -116,15 +117,22 @@ class Load:
         # Some customers are much busier than others.
         return self._customers[int(len(self._customers) * self._random.random() ** 2)]
 
-    def _time(self) -> tuple[str, str]:
+    def _time(self) -> datetime:
         back = timedelta(days=40 * self._random.random()) if self._random.random() < 0.1 else timedelta(0)
-        moment = self._now - back - timedelta(seconds=self._random.randrange(3_000))
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z", moment.strftime("%Y-%m")
+        return self._now - back - timedelta(seconds=self._random.randrange(3_000))
 
     def _made(
-        self, topic: str, kind: str, customer: str, event_type: str, data: dict[str, Any], values: tuple[Any, ...]
+        self,
+        topic: str,
+        kind: str,
+        customer: str,
+        event_type: str,
+        data: dict[str, Any],
+        values: tuple[Any, ...],
+        moment: datetime | None = None,
     ) -> Record:
-        time, month = self._time()
+        moment = moment or self._time()
+        time, month = moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z", moment.strftime("%Y-%m")
         event = {
             "specversion": "1.0",
             "id": self._id(),
@@ -169,14 +177,12 @@ class Load:
             if chance.random() < 0.5:
                 end = end[:-1] + ".5Z"
         else:
-            begun = self._now - timedelta(seconds=chance.randrange(10_000, 100_000))
-            ended = begun + timedelta(seconds=chance.randrange(1, 9_000))
+            ended = self._time()
+            begun = ended - timedelta(seconds=chance.randrange(1, 9_000))
             allocation = f"alloc-{self._number}"
             start, end = (moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in (begun, ended))
             self._released.append((customer, allocation, start, end))
         cores = chance.choice((1, 2, 4))
-        # A half second is rounded up.
-        seconds = _seconds(start, end.replace(".5Z", "Z")) + (1 if end.endswith(".5Z") else 0)
         data = {
             "device_id": f"d-{chance.randrange(50)}",
             "allocation_id": allocation,
@@ -186,9 +192,8 @@ class Load:
             "memory_mb": 1024,
             "storage_mb": 0,
         }
-        return self._made(
-            USAGE, "device", customer, "device.released", data, (allocation, f"{start} {end}", seconds * cores)
-        )
+        values = (allocation, f"{start} {end}", tuple((month, part * cores) for month, part in _by_month(start, end)))
+        return self._made(USAGE, "device", customer, "device.released", data, values, datetime.fromisoformat(end))
 
     def _reported(self) -> Record:
         meter = self._random.choice(("chats", "seats"))
@@ -266,8 +271,12 @@ class Load:
         return Record(topic, customer, value, Meaning("broken", customer, reason=reason), False)
 
 
-def _seconds(start: str, end: str) -> int:
-    return round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+def _by_month(start: str, end: str) -> list[tuple[str, int]]:
+    """Seconds of an interval shorter than a month by the month they ran in; a half second at its end is rounded up."""
+    begun, ended = datetime.fromisoformat(start), datetime.fromisoformat(end)
+    border = ended.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    parts = [(begun, border), (border, ended)] if begun < border < ended else [(begun, ended)]
+    return [(first.strftime("%Y-%m"), int((last - first).total_seconds() + 0.5)) for first, last in parts]
 
 
 def _tokens_event(number: str, customer: str, tenant: str, **data: Any) -> dict[str, Any]:
