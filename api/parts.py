@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -23,6 +23,7 @@ from api.watching import Lags, Watch
 from ingest.accept import Record
 from ingest.breaker import Breaker
 from invoicing.close import Closer
+from invoicing.seller import Seller
 from rating.admission import wallet_room
 from rating.book import PriceBook
 from schemas.account import Account
@@ -112,6 +113,8 @@ class Parts:
     """Checks and holds; None: there are none here."""
     stripe_webhook_secrets: tuple[str, ...] = ()
     """Any of them may have signed a delivery; none: there is no Stripe."""
+    seller: Seller = field(default_factory=Seller)
+    """Who bills."""
 
 
 class Application:

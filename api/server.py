@@ -29,6 +29,7 @@ from api.tokens import TokenReader
 from ingest.breaker import Breaker
 from ingest.publish import Bounds, Publisher
 from invoicing.opening import Lazily
+from invoicing.seller import seller_of
 from rating.book import PriceBook
 from schemas.errors import Unavailable
 from schemas.period import MICROSECOND
@@ -136,6 +137,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         admission=admission,
         admission_on_error=settings.admission_on_error,
         stripe_webhook_secrets=tuple(filter(None, (settings.stripe_webhook_secret or "").split(","))),
+        seller=seller_of(settings),
     )
 
 

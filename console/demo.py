@@ -1,4 +1,5 @@
-"""`tollgate demo`: the main job on real traces, end to end, under a tenant of its own, with a readable summary."""
+"""`tollgate demo`: the main job on real traces, end to end, under a tenant of its own, with a readable summary and an
+invoice at the end."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import click
 import msgspec
 
+from console import demo_invoice
 from console.running import deployment
 from ingest.accept import Record
 from ingest.publish import Publisher
@@ -23,6 +25,7 @@ from ingest.traces import CARRIED, from_trace
 from invoicing.evidence import gather
 from schemas.catalog import parse
 from schemas.clickhouse import connect
+from schemas.commands import SOURCE
 from schemas.period import format_time
 from schemas.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
@@ -52,7 +55,7 @@ class Sent(NamedTuple):
 
 @click.command()
 def demo() -> int:
-    """Rate the real traces end to end and show what was metered, priced and charged."""
+    """Rate the real traces end to end; show what was metered, priced, charged and invoiced."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = Settings.from_environment()
     tenant = f"demo-{secrets.token_hex(4)}"
@@ -72,6 +75,7 @@ async def _run(settings: Settings, tenant: str, now: int) -> int:
     assert bootstrap is not None
     assert url is not None
     sent = _events(tenant, now)
+    await demo_invoice.introduce(settings, tenant)
     begun = time.monotonic()
     async with Publisher(bootstrap) as publisher:
         await publisher.publish(sent.accounts)
@@ -85,6 +89,7 @@ async def _run(settings: Settings, tenant: str, now: int) -> int:
     await _follow_one(database, bootstrap)
     print(f"\n{len(sent):,} records from Kafka to rows in ClickHouse in {took:.1f} s: {len(sent) / took:,.0f} a second")
     outcomes = database.outcomes()
+    different = await _invoice(settings, database, tenant)
     equations = await gather(settings)
     wrong = [equation for equation in equations if equation.difference]
     print(
@@ -94,11 +99,26 @@ async def _run(settings: Settings, tenant: str, now: int) -> int:
     )
     for equation in wrong:
         print(f"  {equation.document()}")
-    return 1 if wrong or len(sent) != sum(outcomes.values()) else 0
+    return 1 if wrong or different or len(sent) != sum(outcomes.values()) else 0
+
+
+async def _invoice(settings: Settings, database: _Database, tenant: str) -> bool:
+    """One customer's month as a final invoice, as text and PDF; whether any of its sums is not the ledger's."""
+    body, days = await demo_invoice.bill(settings, tenant)
+    path = await asyncio.to_thread(demo_invoice.write, settings, body, days)
+    print(f"\nthe invoice of {demo_invoice.CUSTOMER} for {demo_invoice.MONTH}\n\n{demo_invoice.shown(body)}")
+    sums = demo_invoice.checks(database, body)
+    for one in sums:
+        told = "equal" if one.invoice == one.ledger else "DIFFERENT"
+        print(
+            f"  {one.name:<7} of the invoice {_plain(one.invoice)} USD, of the ledger {_plain(one.ledger)} USD: {told}"
+        )
+    print(f"pdf: {path}\n")
+    return any(one.invoice != one.ledger for one in sums)
 
 
 def _events(tenant: str, now: int) -> Sent:
-    """Both traces; a credit for each customer; some sent twice, and three that no one can charge."""
+    """Both traces; a credit for each who pays in advance; some sent twice, and three that no one can charge."""
     usage: list[Record] = []
     customers: dict[str, None] = {}
     for name, path in CARRIED.items():
@@ -128,9 +148,15 @@ def _events(tenant: str, now: int) -> Sent:
             "credit.granted",
             f"welcome-{customer}",
             now,
-            {"user_id": customer, "credit_id": f"welcome-{customer}", "amount": GRANT, "currency": "USD"},
+            {
+                "user_id": customer,
+                "credit_id": f"welcome-{customer}",
+                "amount": GRANT,
+                "currency": "USD",
+            },
         )
         for customer in customers
+        if customer != demo_invoice.CUSTOMER
     ]
     return Sent(usage, accounts)
 
@@ -163,9 +189,11 @@ class _Database:
         return found
 
     def outcomes(self) -> dict[str, int]:
-        """Records by outcome."""
+        """Records by outcome; of what was sent, not of the commands that invoices are made with."""
         found = self.rows(
-            "SELECT outcome, count() FROM tollgate.event_outcomes WHERE tenant = {tenant:String} GROUP BY outcome"
+            "SELECT outcome, count() FROM tollgate.event_outcomes "
+            "WHERE tenant = {tenant:String} AND source != {ours:String} GROUP BY outcome",
+            ours=SOURCE,
         )
         return {str(outcome): int(count) for outcome, count in found}
 

@@ -11,8 +11,10 @@ import click
 import orjson
 
 from backing.launch import attach
+from invoicing.by_day import Day
 from invoicing.close import Summary
 from invoicing.opening import LOCK, opened
+from invoicing.seller import seller_of
 from invoicing.usage_rows import UsageRows
 from schemas.currencies import format_minor
 from schemas.errors import Conflict, InvalidInput
@@ -106,23 +108,27 @@ def void(invoice_id: str, tenant: str, reason: str) -> None:
 def show(invoice_id: str, tenant: str, pdf_file: Path | None, as_json: bool) -> None:
     """Show an invoice."""
 
-    async def run(settings: Settings) -> dict[str, Any]:
+    async def run(settings: Settings) -> tuple[dict[str, Any], list[Day]]:
         of = await _tenant_of(settings, invoice_id, tenant)
         async with opened(settings) as closer:
-            return await closer.invoice(of, invoice_id)
+            body = await closer.invoice(of, invoice_id)
+            return body, [] if as_json else await closer.days(of, body)
 
-    body = asyncio.run(run(attach(Settings.from_environment())))
-    if pdf_file is not None:
-        from invoicing.render import pdf
-
-        pdf_file.write_bytes(pdf(body))
-        click.echo(f"{pdf_file}")
-    elif as_json:
+    settings = attach(Settings.from_environment())
+    body, days = asyncio.run(run(settings))
+    if as_json:
         click.echo(orjson.dumps(body))
-    else:
-        from invoicing.render import text
+        return
+    from invoicing.render import pdf, text
 
-        click.echo(text(body))
+    if pdf_file is None:
+        click.echo(text(body, days, seller_of(settings)))
+        return
+    try:
+        pdf_file.write_bytes(pdf(body, days, seller_of(settings)))
+    except OSError as error:
+        raise InvalidInput("file", f"{pdf_file}: {error.strerror}") from None
+    click.echo(f"{pdf_file}")
 
 
 @invoices.command()

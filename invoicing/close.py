@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
+from invoicing.by_day import Day, day_asks, days_of
 from invoicing.material import (
     Standing,
     check_bound,
@@ -437,6 +438,14 @@ class Closer:
         if operation.status != DONE:
             raise InvalidInput(operation.reason, operation.detail)
         return await self.invoice(tenant, invoice_id)
+
+    async def days(self, tenant: str, body: Mapping[str, Any]) -> list[Day]:
+        """The usage that an invoice billed, day by day. Errors: Unavailable."""
+        asks = day_asks(body)
+        sums = await asyncio.to_thread(self._rows.sums, tenant, asks) if asks else []
+        compiled = self._book.catalogue(tenant, self._book.position, period_from(body["period"]).end - 1)
+        meters = compiled.catalog.meters if compiled is not None else ()
+        return days_of(sums, body, {meter.id: meter.name for meter in meters if meter.name})
 
     async def invoice(self, tenant: str, invoice_id: str) -> dict[str, Any]:
         """An invoice's document. Errors: InvalidInput `not_found`."""

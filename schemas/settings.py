@@ -253,6 +253,14 @@ class Settings:
     )
     services_token: str | None = setting(None, _text, "secret", "What these services ask for as a bearer token.")
 
+    # On every invoice
+    seller_name: str | None = setting(None, _text, "text", "Who bills, as invoices name it; unset, nobody is named.")
+    seller_address: str | None = setting(None, _text, "text", "Its address, with `;` between lines.")
+    seller_tax_id: str | None = setting(None, _text, "text", "Its tax id.")
+    seller_remittance: str | None = setting(
+        None, _text, "text", "How an invoice can be paid, in words: an account, a link."
+    )
+
     # Stripe
     stripe_api_key: str | None = setting(None, _text, "secret", "Stripe's API key; unset, nothing is pushed to Stripe.")
     stripe_api_base: str | None = setting(

@@ -128,19 +128,18 @@ async def get_invoice(name: Id, tollgate: Tollgate, token: Reader) -> Response:
     if not stem or form not in ("json", "html", "pdf"):
         stem, form = name, "json"
     body = await _invoice(tollgate, token, stem)
+    if form == "json":
+        return JSONResponse(shown(body))
+    from invoicing.render import html, pdf
+
+    days = await (await tollgate.parts.closing()).days(token.tenant, body)
     if form == "html":
-        from invoicing.render import html
-
-        return HTMLResponse(html(body))
-    if form == "pdf":
-        from invoicing.render import pdf
-
-        drawn = await asyncio.to_thread(pdf, body)
-        named = body["number"] or body["id"]
-        return Response(
-            drawn, media_type="application/pdf", headers={"Content-Disposition": f'inline; filename="{named}.pdf"'}
-        )
-    return JSONResponse(shown(body))
+        return HTMLResponse(await asyncio.to_thread(html, body, days, tollgate.parts.seller))
+    drawn = await asyncio.to_thread(pdf, body, days, tollgate.parts.seller)
+    named = body["number"] or body["id"]
+    return Response(
+        drawn, media_type="application/pdf", headers={"Content-Disposition": f'inline; filename="{named}.pdf"'}
+    )
 
 
 @router.post("/v1/invoices/{id:segment}/finalize", responses=COMMAND_RESPONSES, response_model=Document)

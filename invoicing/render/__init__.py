@@ -2,7 +2,7 @@
 
 from invoicing.render.html import html
 from invoicing.render.pdf import pdf
-from invoicing.render.sheet import Day, Seller, Sheet, sheet
+from invoicing.render.sheet import Sheet, sheet
 from invoicing.render.text import text
 
-__all__ = ["Day", "Seller", "Sheet", "html", "pdf", "sheet", "text"]
+__all__ = ["Sheet", "html", "pdf", "sheet", "text"]

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from invoicing.render.sheet import Day, Seller, sheet
+from invoicing.by_day import Day
+from invoicing.render.sheet import sheet
+from invoicing.seller import Seller
 
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("invoicing.render", "templates"),

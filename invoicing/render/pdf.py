@@ -15,7 +15,9 @@ from typing import Any
 import orjson
 import typst
 
-from invoicing.render.sheet import Day, Seller, sheet
+from invoicing.by_day import Day
+from invoicing.render.sheet import sheet
+from invoicing.seller import Seller
 
 
 def pdf(document: Mapping[str, Any], days: Iterable[Day] = (), seller: Seller | None = None) -> bytes:
@@ -26,7 +28,7 @@ def pdf(document: Mapping[str, Any], days: Iterable[Day] = (), seller: Seller | 
         format="pdf",
         sys_inputs={"sheet": orjson.dumps(asdict(sheet(document, days, seller))).decode()},
         ignore_system_fonts=True,
-        timestamp=datetime.fromisoformat(document["finalized_at"] or document["created_at"]),
+        timestamp=datetime.fromisoformat(document["finalized_at"] or document["created_at"]).replace(microsecond=0),
     )
     assert isinstance(drawn, bytes)
     return drawn

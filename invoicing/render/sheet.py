@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from invoicing.by_day import Day
+from invoicing.seller import Seller
+
 HEADINGS: Final = {
     "draft": "Draft invoice",
     "open": "Invoice",
@@ -29,30 +32,6 @@ _SECTIONS: Final = (
     ("credit", "Paid from the balance"),
     ("tax", "Tax"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Seller:
-    """Who bills: its name, address and tax id, and how to pay it. Whatever is empty is not shown."""
-
-    name: str = ""
-    address: str = ""
-    tax_id: str = ""
-    remittance: str = ""
-    """How to pay, in words: an account, a link."""
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """A day's usage of one meter and its dimensions."""
-
-    day: str
-    """ISO 8601."""
-    description: str
-    quantity: str
-    """Plain decimal text."""
-    amount: str
-    """Plain decimal text, exact."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from invoicing.render.sheet import Day, Row, Seller, sheet
+from invoicing.by_day import Day
+from invoicing.render.sheet import Row, sheet
+from invoicing.seller import Seller
 
 WIDTH: Final = 96
 _AMOUNT: Final = 16
@@ -15,7 +18,7 @@ _WORDS: Final = WIDTH - _AMOUNT - _UNIT - _QUANTITY
 
 
 def text(document: Mapping[str, Any], days: Iterable[Day] = (), seller: Seller | None = None) -> str:
-    """The invoice as lines of at most WIDTH characters, but for names that are longer."""
+    """The invoice as lines; amounts in one column, WIDTH characters wide, whatever their names."""
     shown = sheet(document, days, seller)
     lines = [f"{shown.heading} {shown.number}  ({shown.state})"]
     if shown.seller.name:
@@ -41,5 +44,8 @@ def _row(row: Row) -> str:
 
 
 def _columns(words: str, quantity: str, unit: str, amount: str) -> str:
-    line = f"{words:<{_WORDS}}{quantity:>{_QUANTITY}}{unit:>{_UNIT}}{amount:>{_AMOUNT}}"
-    return line.rstrip()
+    numbers = f"{quantity:>{_QUANTITY}}{unit:>{_UNIT}}{amount:>{_AMOUNT}}"
+    indent = words[: len(words) - len(words.lstrip())]
+    # What is too long for its column goes on below, and the numbers stand beside its last line.
+    *above, last = textwrap.wrap(words, _WORDS - 1, initial_indent=indent, subsequent_indent=f"{indent}  ") or [""]
+    return "\n".join([*above, f"{last:<{_WORDS}}{numbers}".rstrip()])

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 from tests.deployment import Tollgate, settings_in, until
 
 CHECK = re.compile(r"^check: sent=(\d+) rated=(\d+) duplicate=(\d+) ignored=(\d+) dead_letter=(\d+)\b", re.MULTILINE)
+INVOICE = re.compile(r"^Invoice (INV-\d+)  \(open\)$.*?^ +Total +(\d+\.\d\d)$", re.MULTILINE | re.DOTALL)
 DEMO_S = 240
 
 
@@ -42,10 +44,18 @@ def left(data_dir: Path) -> list[str]:
 
 
 def checked(tollgate: Tollgate) -> list[int]:
-    """One whole demo: its tables and the five numbers of its check line."""
+    """One whole demo: its tables, its invoice, whose total is the ledger's, and the five numbers of its check line."""
     done = tollgate("demo", timeout_s=DEMO_S)
     for shown in ("gpt-4o-mini", "device_gpu_seconds", "dearest customers", "one event followed", " a second"):
         assert shown in done.stdout
+    ((number, total),) = INVOICE.findall(done.stdout)
+    assert number == "INV-000001"
+    assert f"total   of the invoice {total} USD, of the ledger {total} USD: equal" in done.stdout
+    assert "DIFFERENT" not in done.stdout
+    (pdf,) = re.findall(r"^pdf: (\S+)$", done.stdout, re.MULTILINE)
+    said = " ".join(page.extract_text() for page in PdfReader(pdf).pages)
+    assert number in said
+    assert re.search(rf"Total\s+{total}\b", said)
     (numbers,) = CHECK.findall(done.stdout)
     assert ", 0 do not hold)" in done.stdout
     assert left(tollgate.settings.data_dir) == []

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from invoicing.render import Day, Seller, html, pdf, text
+from invoicing.by_day import Day
+from invoicing.render import html, pdf, text
 from invoicing.render.sheet import grouped
+from invoicing.seller import Seller
 from schemas.invoice import Draft, Identity, Line, Tier
 from schemas.money import NANOS
 from schemas.period import Period, parse_time
@@ -73,6 +75,16 @@ def test_amounts_have_the_places_of_their_currency(currency: str, amount: str) -
     assert f">{amount}<" in html(invoice(currency))
 
 
+def test_a_long_name_leaves_amounts_in_their_column() -> None:
+    """It goes on in the next line."""
+    name = "Output tokens of a model with a very long name (price-of-a-model-with-a-very-long-name-output)"
+    document = invoice()
+    document["lines"][1]["description"] = name
+    lines = text(document).splitlines()
+    assert re.sub(r"\s+", " ", text(document)).find("with a very long name (price-of") > 0
+    assert {len(line) for line in lines if line.endswith(("1,234.57", "20.00", "-4.00"))} == {96}
+
+
 def test_what_a_customer_wrote_is_text_and_no_markup() -> None:
     """Neither HTML nor Typst reads it."""
     evil = invoice(bill_to={"name": EVIL}, customer=EVIL)
@@ -91,8 +103,8 @@ def test_a_long_invoice_has_its_head_on_every_page_and_no_line_is_lost() -> None
 
 def test_a_pdf_brings_its_fonts_and_is_the_same_every_time() -> None:
     """Whoever opens it, whoever makes it."""
-    drawn = pdf(invoice())
-    assert drawn == pdf(invoice())
+    drawn = pdf(invoice(finalized_at="2026-11-03T10:00:00.123456Z"))
+    assert drawn == pdf(invoice(finalized_at="2026-11-03T10:00:00.123456Z"))
     resources: Any = PdfReader(io.BytesIO(drawn)).pages[0]["/Resources"]
     fonts = resources["/Font"]
     descriptors = [font.get_object()["/DescendantFonts"][0].get_object()["/FontDescriptor"] for font in fonts.values()]
