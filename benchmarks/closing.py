@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -148,9 +147,7 @@ def _close(settings: Settings, month: str) -> tuple[dict[str, Any], float, float
     """What a close says, its seconds, and the most memory its process had, MiB."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "console.main", "invoices", "close", "--period", month, "--json"]
-    process = subprocess.Popen(
-        command, env={**os.environ, **settings.environment()}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, env=settings.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     peak_kib = 0
     while process.poll() is None:
         peak_kib = max(peak_kib, _peak_kib(process.pid))

@@ -12,9 +12,9 @@ import orjson
 
 from backing.launch import attach
 from invoicing.by_day import Day
-from invoicing.close import Summary
 from invoicing.opening import LOCK, opened
 from invoicing.seller import seller_of
+from invoicing.summary import Summary
 from invoicing.usage_rows import UsageRows
 from schemas.currencies import format_minor
 from schemas.errors import Conflict, InvalidInput

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from invoicing.by_day import Day, day_asks, days_of
+from invoicing.drafting import alike, draft_command
 from invoicing.material import (
     Standing,
     check_bound,
@@ -26,17 +25,18 @@ from invoicing.material import (
     usage_asks,
 )
 from invoicing.periods import ending_in
-from invoicing.usage_rows import Ask, PriceSum
+from invoicing.stores import Commanding, Reader, Rows
+from invoicing.summary import Summary
+from invoicing.usage_rows import PriceSum
 from rating.book import CompiledCatalogue, PriceBook
 from schemas import invoicing_commands as types
 from schemas.account import account_key, new_account, unpack_account
 from schemas.commands import Command
-from schemas.documents import COUNTER, CUSTOMER, INVOICE, SUBSCRIPTION, decode_body, document_key, encode_body
+from schemas.documents import COUNTER, CUSTOMER, INVOICE, SUBSCRIPTION, decode_body, document_key
 from schemas.errors import InvalidInput, Unavailable
 from schemas.ids import partition_of
 from schemas.invoice import money_of, period_from
 from schemas.period import DAY, Period
-from streams.accounts.port import Position
 from streams.commands import DONE, PENDING, Operation
 
 PAGE: Final = 200
@@ -58,70 +58,6 @@ SETTLE_SECONDS: Final = 30.0
 """How long the outcome of a draft, or rows up to the stated position, are waited for."""
 
 Progress = Callable[[str], None]
-
-
-class Rows(Protocol):
-    """What is asked of ClickHouse. Called in threads. Errors: Unavailable."""
-
-    def ends(self) -> dict[int, int]:
-        """By partition: the seq after the greatest."""
-
-    def customers(
-        self, after: tuple[str, str], since: int, end: int, limit: int, tenant: str = ""
-    ) -> list[tuple[str, str]]:
-        """Tenants and customers that may have something to bill."""
-
-    def sums(self, tenant: str, asks: Sequence[Ask]) -> list[PriceSum]:
-        """Charges summed."""
-
-
-class Reader(Protocol):
-    """What is asked of Redis. Errors: Unavailable."""
-
-    async def snapshot(self, partition: int, keys: Sequence[str]) -> tuple[Position | None, list[bytes | None]]:
-        """Accounts of a partition."""
-
-    async def documents(self, partitions: int, keys: Sequence[str]) -> list[bytes | None]:
-        """Documents."""
-
-
-class Commanding(Protocol):
-    """Carries commands out. Errors: Unavailable."""
-
-    async def run(self, command: Command) -> Operation:
-        """Sends a command and waits for a while for what becomes of it."""
-
-    async def find(self, tenant: str, operation_id: str, partition: int = -1, offset: int = -1) -> Operation | None:
-        """What became of a command."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a close came to."""
-
-    customers: int = 0
-    periods: int = 0
-    drafted: int = 0
-    """Drafts made or made anew."""
-    unchanged: int = 0
-    empty: int = 0
-    """Periods with nothing to bill, or whose invoice is final."""
-    lines: int = 0
-    totals: dict[str, int] = field(default_factory=dict)
-    """By currency: nanos of all drafts seen."""
-    invoices: list[tuple[str, str]] = field(default_factory=list)
-    """Tenants and ids of drafts; at most those of the first 1,000."""
-
-    def document(self) -> dict[str, Any]:
-        """As `--json` prints it."""
-        return {
-            "customers": self.customers,
-            "periods": self.periods,
-            "drafted": self.drafted,
-            "unchanged": self.unchanged,
-            "empty": self.empty,
-            "lines": self.lines,
-        }
 
 
 class Closer:
@@ -351,7 +287,7 @@ class Closer:
         check_bound(data)
         body = data["invoice"]
         stands = (drafts or {}).get(body["id"])
-        if stands is not None and _alike(stands, data):
+        if stands is not None and alike(stands, data):
             summary.unchanged += 1
         else:
             async with self._places:
@@ -453,26 +389,6 @@ class Closer:
         if not found:
             raise InvalidInput("not_found", f"there is no invoice {invoice_id!r}")
         return found[INVOICE, invoice_id]
-
-
-def draft_command(standing: Standing, data: dict[str, Any]) -> Command:
-    """The command of a draft; built upon the same and with the same lines it is the same command."""
-    body = data["invoice"]
-    shown = {**data, "invoice": {**body, "created_at": ""}}
-    digest = blake2b(encode_body(shown), digest_size=8).hexdigest()
-    return Command(
-        standing.tenant,
-        standing.account.customer,
-        types.INVOICE_DRAFT,
-        f"draft:{body['id']}:{data['expects']}:{digest}",
-        data,
-    )
-
-
-def _alike(stands: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    body = data["invoice"]
-    names = ("lines", "bill_to", "collection", "plan", "subscription_id")
-    return all(stands[name] == body[name] for name in names) and stands.get("takes") == data["takes"]
 
 
 def _by_customer(sums: Sequence[PriceSum]) -> dict[str, list[PriceSum]]:

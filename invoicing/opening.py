@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ingest.publish import Bounds, Publisher
-from invoicing.close import Closer, Commanding, Reader
+from invoicing.close import Closer
+from invoicing.stores import Commanding, Reader
 from invoicing.usage_rows import UsageRows
 from rating.book import PriceBook
 from schemas.settings import Settings

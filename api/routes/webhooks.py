@@ -33,7 +33,7 @@ class Taken(BaseModel):
 @router.post(
     "/webhooks/stripe",
     responses=BODY_RESPONSES,
-    openapi_extra=described_body({JSON: {"type": "object", "description": "An event of Stripe, signed"}}),
+    openapi_extra=described_body({"type": "object", "description": "An event of Stripe, signed"}, JSON),
 )
 async def stripe_delivery(
     request: Request,

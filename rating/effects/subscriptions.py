@@ -17,8 +17,20 @@ from rating.effects.credits import customer_named, put_in, tell_moved
 from rating.effects.invoice_body import now_of
 from rating.effects.invoices import drafted_and_finalized
 from rating.effects.order_flow import cancel_open_orders
-from rating.subscription_document import from_document, item_document, to_document
-from rating.subscriptions import LIVE, Discount, IllegalTransition, Subscription
+from rating.effects.plan_spans import respan, respan_after
+from rating.effects.subscription_body import (
+    allowed,
+    discount_of,
+    feeless,
+    known_plan,
+    moved,
+    named,
+    plan_named,
+    put,
+    tell,
+)
+from rating.subscription_document import item_document
+from rating.subscriptions import LIVE, Subscription
 from rating.turn import Effect, Naming, NoEffect, Refused, Turn
 from schemas import invoicing_commands as types
 from schemas.account import POSTPAID, PlanSpan
@@ -37,7 +49,7 @@ _BILL_TO: Final = ("name", "email", "address", "tax_id")
 def create(turn: Turn) -> None:
     """tollgate.subscription.create: a plan from now on (or from `start`), its first fee, its first credits."""
     data = turn.event.data
-    plan = _plan(turn, data["plan_id"])
+    plan = plan_named(turn, data["plan_id"])
     now = now_of(turn)
     at = parse_time(data["start"]) if data.get("start") else now
     span = turn.account.span_at(at)
@@ -56,7 +68,7 @@ def create(turn: Turn) -> None:
             trial_end=at + days * DAY if days else 0,
             anchor=parse_time(data["anchor"]) if data.get("anchor") else 0,
             incomplete=data.get("status") == "incomplete",
-            discount=_discount(discount) if discount else None,
+            discount=discount_of(discount) if discount else None,
             metadata=data.get("metadata"),
         ),
         plan,
@@ -72,41 +84,41 @@ def created(turn: Turn) -> None:
     plan_id = data.get("plan_id")
     if not plan_id:
         raise InvalidInput("missing_field", "data.plan_id is missing", "/data/plan_id")
-    plan = _known(turn, plan_id) or _feeless(plan_id, data.get("billing_cycle"))
+    plan = known_plan(turn, plan_id) or feeless(plan_id, data.get("billing_cycle"))
     waits = data.get("status") in ("incomplete", "pending", "payment_pending")
     _begin(turn, pure.create(data["subscription_id"], plan, at, incomplete=waits), plan)
 
 
 def activated(turn: Turn) -> None:
     """subscription.activated and tollgate.subscription.paid: it is paid; one that waited for that begins."""
-    subscription = _named(turn)
+    subscription = named(turn)
     if subscription.status == "active" and not subscription.attempts:
         raise NoEffect
-    status = _moved(subscription, "activate")
+    status = moved(subscription, "activate")
     at = now_of(turn)
     began = subscription.status == "incomplete"
     if subscription.status == "trialing":
         raise NoEffect  # a trial ends by its time
     subscription = replace(subscription, status=status, attempts=0)
     if began:
-        _respan(turn, at, subscription)
-        subscription = _granted(turn, subscription, _known(turn, subscription.plan), at)
-    _put(turn, subscription)
-    _tell(turn, "subscription.activated", subscription)
+        respan(turn, at, subscription)
+        subscription = _granted(turn, subscription, known_plan(turn, subscription.plan), at)
+    put(turn, subscription)
+    tell(turn, "subscription.activated", subscription)
 
 
 def change(turn: Turn) -> None:
     """tollgate.subscription.change: another plan now, with proration, or at the period's end."""
     data = turn.event.data
-    subscription, plan, at = _named(turn), _plan(turn, data["plan_id"]), now_of(turn)
+    subscription, plan, at = named(turn), plan_named(turn, data["plan_id"]), now_of(turn)
     if data.get("when") == "period_end":
-        changed = _allowed(lambda: pure.change_at_period_end(subscription, plan))
+        changed = allowed(lambda: pure.change_at_period_end(subscription, plan))
         end, kept = changed.period.end, plan.months == changed.months
         anchor = changed.anchor if kept else end
         ahead = [PlanSpan(end, plan.id, changed.id, anchor, plan.months)] if changed.next_plan else []
-        _respan_after(turn, end, ahead)
-        _put(turn, changed)
-        _tell(turn, "subscription.updated", changed, old_plan=subscription.plan, new_plan=plan.id, reason="scheduled")
+        respan_after(turn, end, ahead)
+        put(turn, changed)
+        tell(turn, "subscription.updated", changed, old_plan=subscription.plan, new_plan=plan.id, reason="scheduled")
         return
     _change_now(turn, subscription, plan, at)
 
@@ -114,49 +126,49 @@ def change(turn: Turn) -> None:
 def updated(turn: Turn) -> None:
     """subscription.updated by another service: its plan from the event's time on."""
     data = turn.event.data
-    subscription = _named(turn)
+    subscription = named(turn)
     plan_id = data.get("new_plan") or data.get("plan_id")
     if not plan_id or plan_id == subscription.plan:
         raise NoEffect
-    plan = _known(turn, plan_id) or _feeless(plan_id, data.get("billing_cycle"))
+    plan = known_plan(turn, plan_id) or feeless(plan_id, data.get("billing_cycle"))
     _change_now(turn, subscription, plan, turn.event.occurred_at)
 
 
 def cancel(turn: Turn) -> None:
     """tollgate.subscription.cancel: now, with what is unused given back, or at the period's end."""
     data = turn.event.data
-    subscription, at = _named(turn), now_of(turn)
+    subscription, at = named(turn), now_of(turn)
     if data.get("when") == "period_end" and subscription.status in LIVE:
-        ending = _allowed(lambda: pure.cancel_at_period_end(subscription))
-        _respan(turn, ending.cancel_at, None)
-        _put(turn, ending)
-        _tell(turn, "subscription.updated", ending, reason="cancel_at_period_end")
+        ending = allowed(lambda: pure.cancel_at_period_end(subscription))
+        respan(turn, ending.cancel_at, None)
+        put(turn, ending)
+        tell(turn, "subscription.updated", ending, reason="cancel_at_period_end")
         return
     prorate = data.get("prorate") is not False
-    _end(turn, _allowed(lambda: pure.cancel(subscription, at, turn.event.id, prorate=prorate)), at, subscription)
+    _end(turn, allowed(lambda: pure.cancel(subscription, at, turn.event.id, prorate=prorate)), at, subscription)
 
 
 def canceled(turn: Turn) -> None:
     """subscription.canceled by another service, at the event's time."""
-    subscription, at = _named(turn), turn.event.occurred_at
-    _end(turn, _allowed(lambda: pure.cancel(subscription, at, turn.event.id)), at, subscription)
+    subscription, at = named(turn), turn.event.occurred_at
+    _end(turn, allowed(lambda: pure.cancel(subscription, at, turn.event.id)), at, subscription)
 
 
 def expired(turn: Turn) -> None:
     """subscription.expired by another service: nothing is given back."""
-    subscription, at = _named(turn), turn.event.occurred_at
-    _end(turn, _allowed(lambda: pure.expire(subscription, at, turn.event.id)), at, subscription)
+    subscription, at = named(turn), turn.event.occurred_at
+    _end(turn, allowed(lambda: pure.expire(subscription, at, turn.event.id)), at, subscription)
 
 
 def reactivate(turn: Turn) -> None:
     """tollgate.subscription.reactivate: takes back a cancellation to come, or begins anew."""
-    subscription, at = _named(turn), now_of(turn)
-    revived = _allowed(lambda: pure.reactivate(subscription, at))
-    plan = _known(turn, revived.plan)
+    subscription, at = named(turn), now_of(turn)
+    revived = allowed(lambda: pure.reactivate(subscription, at))
+    plan = known_plan(turn, revived.plan)
     if subscription.status in LIVE:
-        _respan_after(turn, subscription.cancel_at, [])
-        _put(turn, revived)
-        _tell(turn, "subscription.updated", revived, reason="reactivated")
+        respan_after(turn, subscription.cancel_at, [])
+        put(turn, revived)
+        tell(turn, "subscription.updated", revived, reason="reactivated")
         return
     span = turn.account.span_at(at)
     if span is not None and span.subscription_id and span.plan:
@@ -166,25 +178,25 @@ def reactivate(turn: Turn) -> None:
 
 def pause(turn: Turn) -> None:
     """tollgate.subscription.pause: no plan until it is resumed; what is billed is billed."""
-    subscription, at = _named(turn), now_of(turn)
-    paused = _allowed(lambda: pure.pause(subscription, at))
-    _respan(turn, at, paused, plan="")
-    _put(turn, paused)
-    _tell(turn, "subscription.updated", paused, reason="paused")
+    subscription, at = named(turn), now_of(turn)
+    paused = allowed(lambda: pure.pause(subscription, at))
+    respan(turn, at, paused, plan="")
+    put(turn, paused)
+    tell(turn, "subscription.updated", paused, reason="paused")
 
 
 def resume(turn: Turn) -> None:
     """tollgate.subscription.resume: the plan again."""
-    subscription, at = _named(turn), now_of(turn)
-    resumed = _allowed(lambda: pure.resume(subscription, at))
-    _respan(turn, at, resumed)
-    _put(turn, resumed)
-    _tell(turn, "subscription.updated", resumed, reason="resumed")
+    subscription, at = named(turn), now_of(turn)
+    resumed = allowed(lambda: pure.resume(subscription, at))
+    respan(turn, at, resumed)
+    put(turn, resumed)
+    tell(turn, "subscription.updated", resumed, reason="resumed")
 
 
 def renew(turn: Turn) -> None:
     """tollgate.subscription.renew: what fell due at `due`: its end, the next period, credits. Once for each time."""
-    subscription, due = _named(turn), parse_time(turn.event.data["due"])
+    subscription, due = named(turn), parse_time(turn.event.data["due"])
     if subscription.next_at() != due:
         raise NoEffect
     if due > now_of(turn):
@@ -194,42 +206,42 @@ def renew(turn: Turn) -> None:
         return
     if subscription.period.end == due:
         old = subscription
-        subscription = pure.renew(old, _known(turn, old.next_plan or old.plan))
-        _respan(turn, due, subscription)
+        subscription = pure.renew(old, known_plan(turn, old.next_plan or old.plan))
+        respan(turn, due, subscription)
         trial = old.status == "trialing"
-        _tell(
+        tell(
             turn,
             "subscription.activated" if trial else "subscription.updated",
             subscription,
             reason="trial_ended" if trial else "renewed",
         )
-    _put(turn, _granted(turn, subscription, _known(turn, subscription.plan), due))
+    put(turn, _granted(turn, subscription, known_plan(turn, subscription.plan), due))
 
 
 def unpaid(turn: Turn) -> None:
     """tollgate.subscription.unpaid: an attempt to be paid has failed."""
-    subscription, attempt = _named(turn), turn.event.data["attempt_count"]
-    failed = _allowed(
+    subscription, attempt = named(turn), turn.event.data["attempt_count"]
+    failed = allowed(
         lambda: replace(subscription, status=pure.moved(subscription.status, "payment_failed"), attempts=attempt)
     )
-    _put(turn, failed)
-    _tell(turn, "subscription.payment_failed", failed, invoice_id=turn.event.data["invoice_id"])
+    put(turn, failed)
+    tell(turn, "subscription.payment_failed", failed, invoice_id=turn.event.data["invoice_id"])
 
 
 def payment_failed(turn: Turn) -> None:
     """subscription.payment_failed by another service."""
-    subscription, data = _named(turn), turn.event.data
+    subscription, data = named(turn), turn.event.data
     count = data.get("attempt_count")
     attempts = count if isinstance(count, int) else subscription.attempts + 1
-    failed = _allowed(
+    failed = allowed(
         lambda: replace(subscription, status=pure.moved(subscription.status, "payment_failed"), attempts=attempts)
     )
-    _put(turn, failed)
+    put(turn, failed)
 
 
 def usage_exceeded(turn: Turn) -> None:
     """subscription.usage_exceeded: overage is charged as it comes, so it only has to be a subscription we know."""
-    _named(turn)
+    named(turn)
     raise NoEffect
 
 
@@ -250,18 +262,18 @@ def _begin(turn: Turn, subscription: Subscription, plan: Plan | None, told: str 
     at = subscription.started_at
     live = subscription.status in LIVE
     if live:
-        _respan(turn, at, subscription)
+        respan(turn, at, subscription)
     first = subscription.period
     amount = pure.fee_of(subscription, first) if subscription.status != "trialing" else 0
-    _tell(turn, told, subscription)
+    tell(turn, told, subscription)
     if amount:
         subscription = replace(subscription, billed_to=first.end)
         _first_invoice(turn, subscription, plan, amount)
     if live:
         if told == "subscription.created" and subscription.status == "active":
-            _tell(turn, "subscription.activated", subscription)
+            tell(turn, "subscription.activated", subscription)
         subscription = _granted(turn, subscription, plan, now_of(turn))
-    _put(turn, subscription)
+    put(turn, subscription)
 
 
 def _first_invoice(turn: Turn, subscription: Subscription, plan: Plan | None, amount: int) -> None:
@@ -292,11 +304,11 @@ def bill_to(customer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _change_now(turn: Turn, subscription: Subscription, plan: Plan, at: int) -> None:
-    changed = _allowed(lambda: pure.change(subscription, plan, at, turn.event.id))
+    changed = allowed(lambda: pure.change(subscription, plan, at, turn.event.id))
     if changed.anchor != subscription.anchor:
         changed = _granted(turn, changed, plan, at)  # its credits are counted from the new anchor
-    _respan(turn, at, changed)
-    _put(turn, changed)
+    respan(turn, at, changed)
+    put(turn, changed)
     known = {item.id for item in subscription.items}
     added = [item for item in changed.items if item.id not in known]
     turn.result["proration"] = {
@@ -305,17 +317,17 @@ def _change_now(turn: Turn, subscription: Subscription, plan: Plan, at: int) -> 
         "charge": format_nanos(sum(item.amount for item in added if item.amount > 0)),
         "net": format_nanos(sum(item.amount for item in added)),
     }
-    _tell(turn, "subscription.updated", changed, old_plan=subscription.plan, new_plan=plan.id)
+    tell(turn, "subscription.updated", changed, old_plan=subscription.plan, new_plan=plan.id)
 
 
 def _end(turn: Turn, ended: Subscription, at: int, before: Subscription) -> None:
     span = turn.account.span_at(at)
     if before.status != "incomplete" and (span is None or span.subscription_id in ("", ended.id)):
-        _respan(turn, at, None)
+        respan(turn, at, None)
     _expire_rolled(turn, ended)
     cancel_open_orders(turn, "subscription_ended", ended.id)
-    _put(turn, ended)
-    _tell(turn, f"subscription.{ended.status}", ended, reason=turn.event.data.get("reason"))
+    put(turn, ended)
+    tell(turn, f"subscription.{ended.status}", ended, reason=turn.event.data.get("reason"))
 
 
 def _granted(turn: Turn, subscription: Subscription, plan: Plan | None, until: int) -> Subscription:
@@ -339,106 +351,11 @@ def _granted(turn: Turn, subscription: Subscription, plan: Plan | None, until: i
 
 def _expire_rolled(turn: Turn, ended: Subscription) -> None:
     """What rolls over no more expires as the plan says."""
-    plan = _known(turn, ended.plan)
+    plan = known_plan(turn, ended.plan)
     for index, credit in enumerate(plan.credits if plan is not None else ()):
         for grant in turn.account.grants:
             if grant.credit_id.startswith(recurring.prefix(ended.id, index)) and not grant.expires_at:
                 grant.expires_at = recurring.expiry(grant.granted_at, credit)
-
-
-def _respan(turn: Turn, at: int, subscription: Subscription | None, plan: str | None = None) -> None:
-    """The account's plan from `at` on; of no subscription, none and calendar months. What lies ahead is dropped."""
-    span = _span(subscription, at, subscription.plan if plan is None else plan) if subscription is not None else None
-    following = [span or PlanSpan(at, "", "", 0, 1)]
-    if subscription is not None and subscription.cancel_at > at:
-        following.append(PlanSpan(subscription.cancel_at, "", "", 0, 1))
-    elif subscription is not None and subscription.next_plan:
-        following.append(_span(subscription, subscription.period.end, subscription.next_plan))
-    _respan_after(turn, at, following)
-
-
-def _respan_after(turn: Turn, at: int, following: list[PlanSpan]) -> None:
-    account = turn.account
-    before = account.spans
-    if not before and account.plan:
-        before = [PlanSpan(0, account.plan, "", 0, 1)]
-    account.spans = pure.respanned(before, at, following)
-
-
-def _span(subscription: Subscription, at: int, plan: str) -> PlanSpan:
-    return PlanSpan(at, plan, subscription.id, subscription.anchor, subscription.months)
-
-
-def _named(turn: Turn) -> Subscription:
-    subscription_id = turn.event.data["subscription_id"]
-    document = turn.document(SUBSCRIPTION, subscription_id)
-    if document is None:
-        if turn.event.type.startswith("tollgate."):
-            raise Refused("not_found", f"there is no subscription {subscription_id!r}")
-        raise InvalidInput(
-            "unknown_subscription", f"subscription {subscription_id!r} is not known here", "/data/subscription_id"
-        )
-    return from_document(document)
-
-
-def _known(turn: Turn, plan_id: str) -> Plan | None:
-    return turn.catalogue.plan(plan_id) if turn.catalogue is not None else None
-
-
-def _plan(turn: Turn, plan_id: str) -> Plan:
-    plan = _known(turn, plan_id)
-    if plan is None:
-        raise Refused("unknown_plan", f"the catalogue has no plan {plan_id!r}")
-    return plan
-
-
-def _feeless(plan_id: str, cycle: Any) -> Plan:
-    yearly = cycle in ("year", "yearly", "annual", "annually")
-    return Plan.model_validate({"id": plan_id, "interval": "year" if yearly else "month", "amount": "0"})
-
-
-def _discount(given: Mapping[str, Any]) -> Discount:
-    ends_at = given.get("ends_at")
-    return Discount(given.get("percent") or "", given.get("amount") or "", parse_time(ends_at) if ends_at else 0)
-
-
-def _moved(subscription: Subscription, action: pure.Action) -> pure.Status:
-    try:
-        return pure.moved(subscription.status, action)
-    except IllegalTransition as illegal:
-        raise Refused("state", str(illegal)) from None
-
-
-def _allowed(made: Callable[[], Subscription]) -> Subscription:
-    try:
-        return made()
-    except IllegalTransition as illegal:
-        raise Refused("state", str(illegal)) from None
-
-
-def _put(turn: Turn, subscription: Subscription) -> None:
-    document = to_document(subscription)
-    turn.put(SUBSCRIPTION, subscription.id, document)
-    turn.result["subscription"] = document
-
-
-def _tell(turn: Turn, event_type: str, subscription: Subscription, **more: Any) -> None:
-    turn.emit(
-        event_type,
-        {
-            "subscription_id": subscription.id,
-            "user_id": turn.event.customer,
-            "plan_id": subscription.plan,
-            "status": subscription.status,
-            "billing_cycle": "year" if subscription.months == 12 else "month",
-            "current_period": {
-                "start": format_time(subscription.period.start),
-                "end": format_time(subscription.period.end),
-            },
-            "attempt_count": subscription.attempts,
-            **more,
-        },
-    )
 
 
 def _names(event: Event) -> list[tuple[str, str]]:

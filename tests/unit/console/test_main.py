@@ -54,7 +54,7 @@ def test_help_imports_no_command() -> None:
     [
         ("", 2, "a command is missing"),
         ("events", 2, "`tollgate events --help`"),
-        ("scheduler", 2, "No such command 'scheduler'"),
+        ("scheduler", 1, "`tollgate up`"),
         ("events send nothing-there", 2, "'nothing-there' does not exist"),
         ("catalog check nothing-there", 2, "'nothing-there' does not exist"),
         ("catalog check not.yaml", 2, "not YAML: line 2, column 1"),

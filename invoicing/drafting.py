@@ -1,0 +1,33 @@
+"""The command that drafts an invoice, and whether a draft that stands is the one it would make. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from invoicing.material import Standing
+from schemas import invoicing_commands as types
+from schemas.commands import Command
+from schemas.documents import encode_body
+
+
+def draft_command(standing: Standing, data: dict[str, Any]) -> Command:
+    """The command of a draft; built upon the same and with the same lines it is the same command."""
+    body = data["invoice"]
+    shown = {**data, "invoice": {**body, "created_at": ""}}
+    digest = blake2b(encode_body(shown), digest_size=8).hexdigest()
+    return Command(
+        standing.tenant,
+        standing.account.customer,
+        types.INVOICE_DRAFT,
+        f"draft:{body['id']}:{data['expects']}:{digest}",
+        data,
+    )
+
+
+def alike(stands: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether nothing that counts differs."""
+    body = data["invoice"]
+    names = ("lines", "bill_to", "collection", "plan", "subscription_id")
+    return all(stands[name] == body[name] for name in names) and stands.get("takes") == data["takes"]

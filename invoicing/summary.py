@@ -1,0 +1,35 @@
+"""What a close came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a close came to."""
+
+    customers: int = 0
+    periods: int = 0
+    drafted: int = 0
+    """Drafts made or made anew."""
+    unchanged: int = 0
+    empty: int = 0
+    """Periods with nothing to bill, or whose invoice is final."""
+    lines: int = 0
+    totals: dict[str, int] = field(default_factory=dict)
+    """By currency: nanos of all drafts seen."""
+    invoices: list[tuple[str, str]] = field(default_factory=list)
+    """Tenants and ids of drafts; at most those of the first 1,000."""
+
+    def document(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "customers": self.customers,
+            "periods": self.periods,
+            "drafted": self.drafted,
+            "unchanged": self.unchanged,
+            "empty": self.empty,
+            "lines": self.lines,
+        }
