@@ -1,21 +1,62 @@
-"""ClickHouse behind a circuit breaker and a clock: what the API's routes ask.
+"""ClickHouse and Kafka behind circuit breakers: what the API's routes ask, and what they write to.
 
-Errors: as of the port; Unavailable at once while the breaker is open.
+Errors: as of the ports; Unavailable at once while a breaker is open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from api import queries
 from api.measures import Measures
 from api.queries import Query
 from api.rows import Rows
+from ingest.accept import Record
 from ingest.breaker import Breaker
+from ingest.delivery import Delivery
 from schemas.errors import Unavailable
 
 _LOOK: Final = queries.answers().sql
+
+
+class Sender(Protocol):
+    """Puts records into Kafka. Errors: Unavailable."""
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Returns once Kafka has all."""
+
+    async def put(self, record: Record, label: object) -> Delivery:
+        """Buffers one record."""
+
+    async def close(self) -> None:
+        """Gives connections back."""
+
+
+class GuardedPublisher:
+    """A publisher on another. Whoever waits for Kafka in vain waits for at most the other's time-out, and after a few
+    of them nobody does."""
+
+    def __init__(self, publisher: Sender, breaker: Breaker) -> None:
+        self._publisher = publisher
+        self._breaker = breaker
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Returns once Kafka has all with acks=all."""
+        with self._breaker.guarded():
+            await self._publisher.publish(records)
+
+    async def put(self, record: Record, label: object) -> Delivery:
+        """Returns once Kafka has the record: one that is only buffered does not tell whether Kafka is there."""
+        with self._breaker.guarded():
+            delivery = await self._publisher.put(record, label)
+            await delivery
+        return delivery
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._publisher.close()
 
 
 class GuardedRows:

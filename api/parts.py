@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Protocol
 
@@ -99,8 +99,8 @@ class Parts:
     """Microseconds since the epoch."""
     rate_limit: tuple[int, int] = (0, 0)
     """Cost units a second that a token may ask for, and how many at once; 0: without limit."""
-    redis_breaker: Breaker | None = None
-    """The one that `accounts` ask through."""
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
+    """By store: those that `accounts` and `publisher` ask through."""
     audit: AuditLog | None = None
     """Where changes are written down; None: nowhere."""
     lags: Lags | None = None
@@ -122,10 +122,8 @@ class Application:
 
     def __init__(self, parts: Parts) -> None:
         self.measures = Measures()
-        self.breakers = {"clickhouse": Breaker("clickhouse")}
+        self.breakers = {"clickhouse": Breaker("clickhouse"), **parts.breakers}
         """By store: whether it is asked."""
-        if parts.redis_breaker is not None:
-            self.breakers["redis"] = parts.redis_breaker
         parts = replace(parts, rows=GuardedRows(parts.rows, self.breakers["clickhouse"], self.measures))
         self.parts = parts
         self._catalogue_is_followed = True

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
 from api import queries
 from api.balances import AccountReader
 from api.rows import Rows
+from ingest.breaker import Breaker
 from schemas.errors import TollgateError, Unavailable
 from schemas.kafka import connection
 from schemas.topics import TOPICS, USAGE_EVENTS
@@ -60,21 +62,18 @@ class Kafka(Protocol):
 class KafkaMetadata:
     """Asks Kafka for its topics, on a connection of its own."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, breaker: Breaker) -> None:
+        """With the breaker of those who write to Kafka: to be asked here finds out when it is back."""
         self._bootstrap = bootstrap
+        self._breaker = breaker
         self._client: AIOKafkaClient | None = None
         self._partitions: int | None = None
         self._asking = asyncio.Lock()
 
     async def answers(self) -> None:
         """Kafka answers and our topics are there, else Unavailable."""
-        try:
-            async with self._asking:
-                if self._client is None:
-                    self._client = await self._connect()
-                metadata = await self._client.fetch_all_metadata()
-        except (KafkaError, OSError) as error:
-            raise Unavailable(f"kafka: {error!r}") from error
+        with self._breaker.guarded(always=True):
+            metadata = await self._metadata()
         missing = [topic.name for topic in TOPICS if topic.name not in metadata.topics(exclude_internal_topics=False)]
         if missing:
             raise Unavailable(f"kafka: there are no topics {', '.join(missing)}")
@@ -91,6 +90,15 @@ class KafkaMetadata:
         """Gives connections back."""
         if self._client is not None:
             await self._client.close()
+
+    async def _metadata(self) -> ClusterMetadata:
+        try:
+            async with self._asking:
+                if self._client is None:
+                    self._client = await self._connect()
+                return await self._client.fetch_all_metadata()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"kafka: {error!r}") from error
 
     async def _connect(self) -> AIOKafkaClient:
         client = AIOKafkaClient(

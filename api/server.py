@@ -22,6 +22,7 @@ from api.app import create_app
 from api.audit import FILE as AUDIT_FILE
 from api.audit import AuditLog
 from api.documents import Documents
+from api.guarded import GuardedPublisher
 from api.parts import Parts
 from api.readiness import KafkaMetadata
 from api.rows import ClickHouseRows
@@ -50,8 +51,10 @@ from streams.resolving import Resolver
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 10
-PUBLISH_SECONDS: Final = 8.0
-"""How long a request waits for Kafka before it is answered 503; less than DRAIN_SECONDS, so that a drain is clean."""
+PUBLISH_SECONDS: Final = 4.0
+"""How long a request waits for Kafka before it is answered 503: longer than a partition takes to find another leader,
+shorter than callers wait (5 s are usual, the device scheduler has 8), and less than DRAIN_SECONDS, so that a drain is
+clean."""
 
 REDIS_SECONDS: Final = 0.5
 """A look at an account takes a millisecond: whoever waits longer waits for a Redis that is not there."""
@@ -89,17 +92,18 @@ def run(
 def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Parts:
     """The parts on real stores. Connects to none of them yet."""
     book = PriceBook()
-    breaker = Breaker("redis")
+    breakers = {"redis": Breaker("redis"), "kafka": Breaker("kafka")}
     reader = settings.clickhouse_reader_url or clickhouse
-    publisher = Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
+    unguarded = Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
+    publisher = GuardedPublisher(unguarded, breakers["kafka"])
     accounts, rows, metadata = (
-        RedisAccounts(redis, REDIS_SECONDS, breaker),
+        RedisAccounts(redis, REDIS_SECONDS, breakers["redis"]),
         ClickHouseRows(reader),
-        KafkaMetadata(kafka),
+        KafkaMetadata(kafka, breakers["kafka"]),
     )
     documents = Documents(accounts, rows, metadata.partitions)
     on_error: OnError = "allow" if settings.admission_on_error == "allow" else "deny"
-    outbox = Outbox(publisher)
+    outbox = Outbox(unguarded)  # nobody waits for it
     admission = Admission(
         HoldStore(redis, ADMISSION_SECONDS),
         metadata.partitions,
@@ -123,7 +127,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         max_future=settings.max_future // MICROSECOND,
         now=_now,
         rate_limit=(settings.rate_limit, settings.rate_burst),
-        redis_breaker=breaker,
+        breakers=breakers,
         audit=AuditLog(publisher, settings.tokens_file.with_name(AUDIT_FILE)),
         lags=LagWatch(kafka),
         closing=Lazily(

@@ -6,12 +6,14 @@ Units: lag in events and in seconds since the append of the oldest record not de
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -27,6 +29,7 @@ Positions = Mapping[tuple[str, int], int]
 
 PROCESSES_FILE: Final = "processes.json"
 _LAG_TIMEOUT_S: Final = 10
+_READY_TIMEOUT_S: Final = 5
 _OLDEST_TIMEOUT_S: Final = 2
 
 
@@ -38,14 +41,25 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     pid: int | None
 
 
+class Dependency(msgspec.Struct, frozen=True):
+    """What an API process finds of something it leans on, as its /readyz says."""
+
+    ready: bool
+    detail: str | None = None
+    breaker: str | None = None
+    """`closed`, `open` or `half_open`: whether it is asked at all."""
+
+
 class ProcessStatus(msgspec.Struct, frozen=True):
-    """One process of Tollgate: `role` is supervisor, api, worker or sink."""
+    """One process of Tollgate: `role` is supervisor, api, worker, sink or scheduler."""
 
     role: str
     pid: int
     ready: bool
     metrics: str | None = None
     """Where it shows its metrics to Prometheus."""
+    dependencies: dict[str, Dependency] | None = None
+    """Of the API; None where it does not say."""
 
 
 class Lag(msgspec.Struct, frozen=True):
@@ -80,7 +94,7 @@ def status(settings: Settings, decided: Callable[[str], Positions] | None = None
         except Unavailable:
             # It answered a moment ago: whoever watches sees it not ready the next time.
             found["kafka"] = msgspec.structs.replace(kafka, ready=False)
-    return Status(services=found, processes=processes(settings), lag=behind)
+    return Status(services=found, processes=seen_by_api(processes(settings)), lag=behind)
 
 
 def services(settings: Settings) -> dict[str, ServiceStatus]:
@@ -113,6 +127,35 @@ def processes(settings: Settings) -> list[ProcessStatus]:
     except msgspec.MsgspecError as error:
         raise InvariantBroken(f"{path} is damaged: {error}") from None
     return [entry for entry in noted if _is_alive(entry.pid)]
+
+
+def seen_by_api(found: list[ProcessStatus]) -> list[ProcessStatus]:
+    """The same processes, with what those of the API say of the stores."""
+    return [
+        msgspec.structs.replace(entry, dependencies=_dependencies(entry.metrics))
+        if entry.role == "api" and entry.metrics is not None
+        else entry
+        for entry in found
+    ]
+
+
+def _dependencies(metrics: str) -> dict[str, Dependency] | None:
+    """Of the API that shows its metrics there."""
+    parts = urlsplit(metrics)
+    connected = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_READY_TIMEOUT_S)
+    try:
+        connected.request("GET", "/readyz")
+        return msgspec.json.decode(connected.getresponse().read(), type=_Readiness).dependencies
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError):
+        return None
+    finally:
+        connected.close()
+
+
+class _Readiness(msgspec.Struct):
+    """What of /readyz is told here."""
+
+    dependencies: dict[str, Dependency]
 
 
 def _is_alive(pid: int) -> bool:

@@ -68,6 +68,10 @@ def status(as_json: bool) -> None:
         click.echo(f"{name:<12}{answer:<17}{service.url}{_pid(service.pid)}")
     for entry in found.processes:
         click.echo(f"{entry.role:<12}{'ready' if entry.ready else 'not ready':<17}{_pid(entry.pid).lstrip()}")
+        for name, seen in (entry.dependencies or {}).items():
+            if not seen.ready or seen.breaker not in (None, "closed"):
+                asked = f", breaker {seen.breaker}" if seen.breaker is not None else ""
+                click.echo(f"{'':<12}{name}: {seen.detail or 'ready'}{asked}")
     for behind in found.lag:
         waited = f", {behind.seconds} s" if behind.seconds is not None else ""
         click.echo(f"{behind.topic}[{behind.partition}]: {behind.events} events behind{waited}")

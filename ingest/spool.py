@@ -162,9 +162,10 @@ class Spool:
         self._read_to = self._confirmed
 
     def _begin_segment(self, segment: int) -> None:
-        if self._file >= 0:
-            os.close(self._file)
+        before = self._file
         self._file = os.open(self._path(segment), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if before >= 0:
+            os.close(before)
         self._sizes.setdefault(segment, 0)
         folder = os.open(self.folder, os.O_RDONLY)
         try:

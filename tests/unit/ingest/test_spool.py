@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,56 @@ def test_damage_that_no_crash_makes_is_said(tmp_path: Path) -> None:
     first.write_bytes(content)
     with pytest.raises(InvariantBroken, match=first.name):
         all_of(spool)
+    spool.close()
+
+
+@contextmanager
+def limited(what: int, most: int) -> Iterator[None]:
+    """This process may have so much of a resource, and no more."""
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, (soft, hard))
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_write_takes_nothing_of_it(tmp_path: Path) -> None:
+    """What was half written is taken away again; the next record follows on what was acknowledged."""
+    spool = Spool.open(tmp_path)
+    spool.append([record(0)])
+    (only,) = segments(tmp_path)
+    size = only.stat().st_size
+    with limited(resource.RLIMIT_FSIZE, size + 7), pytest.raises(Unavailable, match="spool"):
+        spool.append([record(1)])
+    assert only.stat().st_size == size
+    spool.append([record(2)])
+    assert all_of(spool) == [0, 2]
+    spool.close()
+    again = Spool.open(tmp_path)
+    assert all_of(again) == [0, 2]
+    again.close()
+
+
+def test_a_segment_that_cannot_be_begun_leaves_the_one_before(tmp_path: Path) -> None:
+    """Nothing is taken, no other file of the process is touched, and once it can be it goes on."""
+    spool = Spool.open(tmp_path, segment_bytes=50)
+    for number in range(2):
+        spool.append([record(number)])
+    (last,) = segments(tmp_path)
+    in_the_way = last.with_name(f"{int(last.stem) + 1:012d}.spool")
+    in_the_way.mkdir()
+    beside = tmp_path / "beside"
+    with pytest.raises(Unavailable, match="spool"):
+        spool.append([record(9)])
+    with beside.open("w") as other:
+        with pytest.raises(Unavailable, match="spool"):
+            spool.append([record(9)])
+        other.write("untouched")
+    assert beside.read_text() == "untouched"
+    in_the_way.rmdir()
+    spool.append([record(2)])
+    assert all_of(spool) == [0, 1, 2]
     spool.close()
 
 
