@@ -140,6 +140,8 @@ class Lane:
         self._accounts: dict[str, Account] = {}
         self._place: Place
         self._applied: Position
+        self._whole: Position | None = None
+        """Where the accounts were last left as they are to be served."""
         self._last_touch = 0.0
         self._told_of_strays = -STRAYS_TOLD_SECONDS
         self._unfinished: Delivery | None = None
@@ -150,6 +152,7 @@ class Lane:
         """Opens and serves until stopped; returns only then. Raises InvariantBroken, which must end the process."""
         attempt = fences = 0
         fenced_at = 0.0
+        beating = asyncio.create_task(self._keep_beating(), name=f"beat of partition {self.partition}")
         try:
             while not self._stopping.is_set():
                 try:
@@ -174,9 +177,27 @@ class Lane:
                     attempt += 1
                     if not self._still_mine():
                         log.info("partition %d: no longer assigned", self.partition)
+                        self._whole = None
                         await self._stopping.wait()
         finally:
+            beating.cancel()
             await self._forget()
+
+    async def _keep_beating(self) -> None:
+        """While Kafka is away nothing can be decided, nor can anybody else: the accounts are as true as they were, and
+        the beat tells whoever asks for them. Once their store was away this ends, since what it lost of holds is
+        brought back by Kafka alone."""
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            whole = self._whole
+            if whole is None or time.monotonic() - self._last_touch < 2 * BEAT_SECONDS:
+                continue
+            try:
+                stands = await self.around.accounts.beat(self.partition, whole)
+            except Unavailable:
+                stands = False
+            if not stands and self._whole is whole:
+                self._whole = None
 
     @property
     def usage_next(self) -> int:
@@ -455,6 +476,7 @@ class Lane:
             lambda: self.around.accounts.apply(self.partition, expected, after, accounts, serving, documents, endings)
         )
         self._applied = after
+        self._whole = after if serving else None
         self._last_touch = time.monotonic()
 
     async def _in_place(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -95,6 +95,9 @@ class Accounts(Protocol):
         `serving` False marks the partition as being rebuilt. Applied already (`after` stands) is success. With
         `expected` = `after.offset` and no accounts it is the beat: it proves that the last writes still stand."""
 
+    async def beat(self, partition: int, expected: Position) -> bool:
+        """The beat of an owner that cannot go on: whether the values still stand, whole and served, at `expected`."""
+
     async def standing(self, partition: int) -> Standing:
         """For readers: how the partition stands."""
 

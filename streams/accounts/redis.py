@@ -69,6 +69,7 @@ class RedisAccounts:
         self._apply = self._redis.register_script(script_text("apply", "streams.accounts"))
         self._read = self._redis.register_script(_script("read"))
         self._clear = self._redis.register_script(_script("clear"))
+        self._beat = self._redis.register_script(_script("beat"))
 
     async def position(self, partition: int) -> Position | None:
         """See the port."""
@@ -203,6 +204,14 @@ class RedisAccounts:
             if following is None:
                 return
             part = following
+
+    async def beat(self, partition: int, expected: Position) -> bool:
+        """See the port."""
+        now_ms = time.time_ns() // 1_000_000
+        async with self._guarded():
+            return bool(
+                await self._beat(keys=[meta_key(partition)], args=[expected.ledger_id, expected.offset, now_ms])
+            )
 
     async def standing(self, partition: int) -> Standing:
         """See the port. A look that is taken in any case: it finds out when Redis is back."""

@@ -333,3 +333,23 @@ async def test_what_became_of_a_command_is_kept_for_a_day(store: Store) -> None:
         await redis.aclose()
     assert 0 < kept[0] <= OPERATION_KEPT_MS
     assert kept[1] == -1
+
+
+async def test_an_owner_that_cannot_go_on_says_that_its_values_stand(store: Store) -> None:
+    """The beat moves where position and values are as they were left; else nothing is said, and nothing is changed."""
+    accounts, partition = store.accounts, store.partition
+    assert not await accounts.beat(partition, at(5))
+    await accounts.apply(partition, 0, at(5), {"k": b"v"}, serving=True)
+    before = await accounts.standing(partition)
+    await asyncio.sleep(0.002)  # a beat is a time in whole milliseconds
+    assert await accounts.beat(partition, at(5))
+    after = await accounts.standing(partition)
+    assert (after.position, after.serving) == (before.position, True)
+    assert after.beat > before.beat
+    assert not await accounts.beat(partition, at(4))
+    assert not await accounts.beat(partition, at(5, ledger="another"))
+    await accounts.apply(partition, 5, at(6), {}, serving=False)
+    assert not await accounts.beat(partition, at(6))
+    assert not (await accounts.standing(partition)).serving
+    await store.flush()
+    assert not await accounts.beat(partition, at(6))

@@ -90,6 +90,17 @@ class MemoryAccounts:
         self._clock += 1
         held.position, held.serving, held.beat = after, serving, self._clock
 
+    async def beat(self, partition: int, expected: Position) -> bool:
+        """See the port."""
+        held = self._of(partition)
+        stands = held.position
+        if stands is None or (stands.ledger_id, stands.offset) != (expected.ledger_id, expected.offset):
+            return False
+        if held.serving:
+            self._clock += 1
+            held.beat = self._clock
+        return held.serving
+
     async def standing(self, partition: int) -> Standing:
         """See the port."""
         held = self._of(partition)

@@ -236,3 +236,52 @@ def test_the_ledger_alone_tells_what_is_booked() -> None:
     assert len(identities) == len(set(identities)) == 1 + 2 + 3
     assert dict(zip(identities, contents, strict=True)) == partition.booked
     assert _booked(genesis(0, 0)) == ([], [])
+
+
+async def test_a_lane_that_cannot_open_for_want_of_kafka_beats_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its accounts are as true as they were: who asks goes on to trust them, until their store itself was away."""
+    monkeypatch.setattr("streams.lane.BEAT_SECONDS", 0.01)
+    accounts = MemoryAccounts()
+    waiting = lane(tmp_path, accounts)
+    waiting.around.catalogue_known.set()
+    waiting._applied = Position("l", 0, 0)
+    await waiting._apply(Position("l", 1, 1), {"a": b"1"}, {}, serving=True)
+
+    async def beats() -> bool:
+        before = (await accounts.standing(3)).beat
+        await asyncio.sleep(0.1)
+        return (await accounts.standing(3)).beat > before
+
+    running = asyncio.create_task(waiting.run())
+    assert await beats()
+    assert not waiting.serving
+    accounts.away = True
+    await asyncio.sleep(0.1)
+    accounts.away = False
+    assert not await beats()
+    waiting.stop()
+    await asyncio.wait_for(running, 30)
+
+
+async def test_a_lane_that_is_taken_from_its_process_beats_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may serve the partition now, or nobody: either is for its next owner to say."""
+    monkeypatch.setattr("streams.lane.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("streams.lane.BACKOFF_SECONDS", (0.01,))
+    accounts = MemoryAccounts()
+    taken = lane(tmp_path, accounts)
+    taken._still_mine = lambda: False
+    taken.around.catalogue_known.set()
+    taken._applied = Position("l", 0, 0)
+    await taken._apply(Position("l", 1, 1), {"a": b"1"}, {}, serving=True)
+    running = asyncio.create_task(taken.run())
+    while taken._whole is not None:  # noqa: ASYNC110  # a lane has no event for it
+        await asyncio.sleep(0.01)
+    before = (await accounts.standing(3)).beat
+    await asyncio.sleep(0.1)
+    assert (await accounts.standing(3)).beat == before
+    taken.stop()
+    await asyncio.wait_for(running, 30)
