@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from functools import partial
 from importlib import import_module
 
@@ -12,19 +10,9 @@ import uvloop
 
 from backing.launch import attach
 from console.exposition import expose
+from console.logs import log_to_stderr
 from console.supervisor import Role, end_with_supervisor, say_metrics, say_ready, supervise
 from schemas.settings import Settings
-
-
-def log_to_stderr() -> None:
-    """Our own log lines from INFO on, the libraries' from WARNING on: they speak of every partition and request."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    )
-    for package in ("api", "backing", "console", "ingest", "invoicing", "rating", "streams"):
-        logging.getLogger(package).setLevel(logging.INFO)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # tells of each attempt; who made it says so once
-    logging.getLogger("streams.transport").setLevel(logging.WARNING)  # Faust logs its life cycle under this name
 
 
 @click.command()

@@ -60,7 +60,11 @@ class Spool:
             except BlockingIOError:
                 os.close(spool._lock)
                 raise Unavailable(f"the spool {folder} belongs to another process") from None
-            spool._recover()
+            try:
+                spool._recover()
+            except BaseException:
+                spool.close()  # whoever mends it may open it then
+                raise
         return spool
 
     @property
@@ -131,7 +135,8 @@ class Spool:
     def close(self) -> None:
         """Gives the folder back."""
         for descriptor in (self._file, self._lock):
-            os.close(descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
 
     @property
     def _end(self) -> Place:
@@ -144,7 +149,11 @@ class Spool:
     def _recover(self) -> None:
         position = self.folder / "position"
         if position.exists():
-            self._confirmed = Place(*map(int, position.read_text().split()))
+            try:
+                number, offset = map(int, position.read_text().split())
+                self._confirmed = Place(number, offset)
+            except ValueError:
+                raise InvariantBroken(f"{position} does not say what of the spool is confirmed") from None
         found = sorted(int(path.stem) for path in self.folder.glob(f"*{_SUFFIX}"))
         kept = [segment for segment in found if segment >= self._confirmed.segment]
         for segment in found:

@@ -165,6 +165,20 @@ def test_a_folder_has_one_process(tmp_path: Path) -> None:
     Spool.open(tmp_path).close()
 
 
+def test_a_position_that_says_nothing_is_damage_and_the_folder_is_let_go(tmp_path: Path) -> None:
+    """To guess it would send everything again, or nothing; mended, the same process opens it."""
+    spool = Spool.open(tmp_path)
+    spool.append([record(0)])
+    spool.close()
+    (tmp_path / "position").write_text("1\n")
+    with pytest.raises(InvariantBroken, match="position"):
+        Spool.open(tmp_path)
+    (tmp_path / "position").unlink()
+    mended = Spool.open(tmp_path)
+    assert all_of(mended) == [0]
+    mended.close()
+
+
 def test_a_folder_that_cannot_be_is_unavailable(tmp_path: Path) -> None:
     """As an error with a remedy."""
     (tmp_path / "file").write_text("")
