@@ -98,17 +98,18 @@ class CreditGrant(BaseModel):
 
 
 class CurrencyBalance(BaseModel):
-    """`available` = `balance` - `held`."""
+    """`available` = `balance` - `held` + what the customer's bounds allow beyond it."""
 
     currency: str
     balance: Amount
     held: Amount
     available: Amount
+    receivable: Annotated[Amount, Field(description="Charged to a postpaid customer, and not paid yet")]
     grants: list[CreditGrant]
 
 
 class Balance(BaseModel):
-    """A customer's wallet; without an entry until money moved."""
+    """A customer's wallet, which has one currency; of nothing until money moved."""
 
     customer: str
     balances: list[CurrencyBalance]

@@ -25,7 +25,7 @@ from schemas.errors import InvalidInput
 from schemas.event import decode
 from schemas.ids import check_id
 from schemas.limits import ID_MAX_CHARACTERS
-from streams.admission.answers import Standing
+from streams.admission.answers import Denial, Standing
 from streams.commands import DONE, PENDING, Operation
 
 Key = Annotated[str | None, Header(alias="Idempotency-Key", description="Counts once for ever, for its customer")]
@@ -166,13 +166,23 @@ async def paid_out(tollgate: Application, made: Command, amount: int) -> Operati
         hold_id = f"{hold_id}:{uuid.uuid4().hex}"
         held = await admission.hold_amount(made.tenant, made.customer, hold_id, amount)
     if not isinstance(held, Standing):
-        reason, status = ("customer_closed", 409) if held.reason == "customer_closed" else ("insufficient_funds", 402)
-        raise Refused(status, reason, held.detail)
+        raise await _unpaid(tollgate, made, held)
     operation = await tollgate.parts.commands.run(made)
     if operation.status != PENDING:
         # Ended with it, if it was booked now: not after a refusal, nor where its id was booked long ago.
         await admission.release_amount(made.tenant, made.customer, hold_id)
     return judged(operation, made.data["request"])
+
+
+async def _unpaid(tollgate: Application, made: Command, denial: Denial) -> Refused:
+    """Why a command's money cannot be held: a wallet of another currency would not pay it with any balance."""
+    if denial.reason == "customer_closed":
+        return Refused(409, "customer_closed", denial.detail)
+    currency, account = made.data.get("currency"), await tollgate.balances.account(made.tenant, made.customer)
+    if currency is not None and account is not None and account.currency not in ("", currency):
+        detail = f"the customer's money is in {account.currency}, not in {currency}"
+        return Refused(STATUS_OF_REFUSAL["currency_mismatch"], "currency_mismatch", detail)
+    return Refused(STATUS_OF_REFUSAL["insufficient_funds"], "insufficient_funds", denial.detail)
 
 
 def hold_of(made: Command) -> str:

@@ -23,6 +23,7 @@ from api.watching import Lags, Watch
 from ingest.accept import Record
 from ingest.breaker import Breaker
 from invoicing.close import Closer
+from invoicing.reconcile import Equation
 from invoicing.seller import Seller
 from rating.admission import wallet_room
 from rating.book import PriceBook
@@ -30,6 +31,7 @@ from schemas.account import Account
 from schemas.catalog import Catalog
 from schemas.commands import Command
 from schemas.errors import Unavailable
+from schemas.period import Period
 from streams.admission.client import Admission
 from streams.admission.settlement import Settlements
 from streams.commands import Operation
@@ -76,6 +78,11 @@ async def never_closing() -> Closer:
     raise Unavailable("billing periods cannot be closed here")
 
 
+async def never_reconciling(period: Period | None) -> list[Equation]:
+    """Of a process that does not read all stores."""
+    raise Unavailable("the stores cannot be reconciled here")
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that answers; fakes in unit tests."""
@@ -107,6 +114,8 @@ class Parts:
     """Asked from time to time; None: nobody watches."""
     closing: Callable[[], Awaitable[Closer]] = never_closing
     """What closes billing periods; it connects when it is first asked for. Errors: Unavailable."""
+    reconcile: Callable[[Period | None], Awaitable[list[Equation]]] = never_reconciling
+    """All equations, of one month's charges alone if it is given. Errors: Unavailable."""
     admission_on_error: str = "deny"
     """`deny` or `allow`: what an admission check answers where it cannot know."""
     admission: Admission | None = None
@@ -127,6 +136,8 @@ class Application:
         parts = replace(parts, rows=GuardedRows(parts.rows, self.breakers["clickhouse"], self.measures))
         self.parts = parts
         self._catalogue_is_followed = True
+        self.reconciling = asyncio.Lock()
+        """Whoever reads all of the stores waits for who does so already."""
         self.balances = Balances(parts.accounts, parts.kafka.partitions)
         self.documents = Documents(parts.accounts, parts.rows, parts.kafka.partitions)
         self._admission = parts.admission

@@ -11,8 +11,9 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import uvicorn
@@ -29,11 +30,13 @@ from api.rows import ClickHouseRows
 from api.tokens import TokenReader
 from ingest.breaker import Breaker
 from ingest.publish import Bounds, Publisher
+from invoicing.evidence import gather
 from invoicing.opening import Lazily
+from invoicing.reconcile import Equation
 from invoicing.seller import seller_of
 from rating.book import PriceBook
 from schemas.errors import Unavailable
-from schemas.period import MICROSECOND
+from schemas.period import MICROSECOND, Period
 from schemas.settings import Settings
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
@@ -138,11 +141,21 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
             book,
             metadata.partitions,
         ),
+        reconcile=_reconciling(replace(settings, kafka_bootstrap=kafka, redis_url=redis, clickhouse_url=clickhouse)),
         admission=admission,
         admission_on_error=settings.admission_on_error,
         stripe_webhook_secrets=tuple(filter(None, (settings.stripe_webhook_secret or "").split(","))),
         seller=seller_of(settings),
     )
+
+
+def _reconciling(settings: Settings) -> Callable[[Period | None], Awaitable[list[Equation]]]:
+    """Takes the evidence in a thread of its own: folding the ledger would keep other requests waiting."""
+
+    async def reconcile(period: Period | None) -> list[Equation]:
+        return await asyncio.to_thread(asyncio.run, gather(settings, period))
+
+    return reconcile
 
 
 def _now() -> int:

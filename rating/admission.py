@@ -30,13 +30,23 @@ from schemas.errors import InvalidInput
 from schemas.limits import ID_MAX_CHARACTERS
 from schemas.money import NANOS
 from schemas.period import SECOND, format_time
-from schemas.usage_types import DEVICE_ALLOCATED, SESSION_ENDED, TOKENS_USED, USAGE_REPORTED, USAGE_TYPES
+from schemas.usage_types import (
+    DEVICE_ALLOCATED,
+    DEVICE_RELEASED,
+    SESSION_ENDED,
+    TOKENS_USED,
+    USAGE_REPORTED,
+    USAGE_TYPES,
+)
 
 MONEY: Final = "money"
 """Under which open holds count what they hold of the wallet."""
 
 NO_CURRENCY: Final = "USD"
 """Of a customer without money whose tenant has no catalogue."""
+
+LASTING: Final = {SESSION_ENDED: ("started_at", "ended_at"), DEVICE_RELEASED: ("allocated_at", "released_at")}
+"""Types of events about a span of time: the fields of its two ends."""
 
 BoundKind = Literal["wallet", "budget", "quota", "reach"]
 Reason = Literal["quota", "budget", "wallet", "subscription", "customer_closed", "unavailable"]
@@ -339,7 +349,7 @@ def _fill(data: dict[str, Any], event_type: str, ask: Ask, now: int) -> None:
         data.setdefault("quantity", 1)
     elif event_type == SESSION_ENDED:
         data.setdefault("session_id", ask.session or "-")
-        _times(data, "started_at", "ended_at", now)
+        fill_times(data, event_type, now)
     elif event_type.startswith("device."):
         data.setdefault("device_id", "-")
         data.setdefault("allocation_id", ask.allocation or "-")
@@ -348,12 +358,13 @@ def _fill(data: dict[str, Any], event_type: str, ask: Ask, now: int) -> None:
         if event_type == DEVICE_ALLOCATED:
             data.setdefault("allocated_at", format_time(now))
         else:
-            _times(data, "allocated_at", "released_at", now)
+            fill_times(data, DEVICE_RELEASED, now)
 
 
-def _times(data: dict[str, Any], start: str, end: str, now: int) -> None:
-    """Begin and end of what will last `duration_seconds`, or no time at all."""
-    if start in data and end in data:
+def fill_times(data: dict[str, Any], event_type: str, now: int) -> None:
+    """Begin and end of what lasts `duration_seconds`, or no time at all, where an event has both and lacks one."""
+    start, end = LASTING.get(event_type, ("", ""))
+    if not start or (start in data and end in data):
         return
     seconds = data.get("duration_seconds", 0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | Decimal) or not 0 <= seconds <= 10**9:

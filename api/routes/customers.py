@@ -15,7 +15,9 @@ from api.parts import Application, Tollgate
 from api.problems import not_found
 from api.shaping import charge, movement, usage_sum
 from api.tokens import Token
+from rating.admission import NO_CURRENCY
 from schemas.account import Account
+from schemas.documents import CUSTOMER
 from schemas.errors import InvalidInput
 from schemas.limits import ID_MAX_CHARACTERS
 from schemas.money import format_nanos
@@ -37,7 +39,8 @@ async def get_balance(customer: Id, tollgate: Tollgate, token: Reader) -> Balanc
     account, held, available = await tollgate.wallet(token.tenant, customer)
     if account is None:
         raise not_found("customer with this id")
-    return Balance(customer=customer, balances=[_balance(account, held, available)] if account.currency else [])
+    currency = account.currency or await _currency_to_be(tollgate, token, customer)
+    return Balance(customer=customer, balances=[_balance(account, currency, held, available)])
 
 
 @router.get("/usage")
@@ -125,12 +128,20 @@ def _groups(given: list[str] | None) -> list[str]:
     return groups
 
 
-def _balance(account: Account, held: int, available: int) -> CurrencyBalance:
+async def _currency_to_be(tollgate: Application, token: Token, customer: str) -> str:
+    """What the first money of a customer without any will be in, unless it says another currency."""
+    stated: str | None = (await tollgate.documents.get(token.tenant, CUSTOMER, customer) or {}).get("currency")
+    catalogue = tollgate.parts.book.catalogue(token.tenant, tollgate.parts.book.position)
+    return stated or (catalogue.currency if catalogue is not None else NO_CURRENCY)
+
+
+def _balance(account: Account, currency: str, held: int, available: int) -> CurrencyBalance:
     return CurrencyBalance(
-        currency=account.currency,
+        currency=currency,
         balance=format_nanos(account.balance),
         held=format_nanos(held),
         available=format_nanos(available),
+        receivable=format_nanos(account.receivable),
         grants=[
             CreditGrant(
                 credit_id=grant.credit_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import orjson
@@ -203,7 +204,7 @@ def denied(denial: Denial, now: int) -> Response:
     told = denial.document()
     body = {
         "type": f"urn:tollgate:problem:{denial.reason}",
-        "title": "Too Many Requests" if status == 429 else "Payment Required",
+        "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": denial.detail,
         "errors": [],

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from rating.admission import fill_times
 from rating.holds import BY_API, SETTLED, hold_identity
 from rating.turn import Effect, Naming, NoEffect, Turn
 from schemas.errors import InvalidInput
@@ -53,7 +54,9 @@ def _charge_meter(turn: Turn, data: dict[str, Any]) -> int:
 def _event(command: Event, data: dict[str, Any]) -> Event:
     """The usage that a settlement tells of, as of the settlement's time."""
     event_type: str = data.get("event_type") or ""
-    sent: dict[str, Any] = data["event"]
+    sent: dict[str, Any] = dict(data["event"])
+    if "duration_seconds" in sent:
+        fill_times(sent, event_type, command.occurred_at)
     built_in = USAGE_TYPES.get(event_type)
     if built_in is not None:
         filled = built_in.complete(built_in.without_nulls(sent))

@@ -29,6 +29,7 @@ from rating.quotas import quota_key
 from schemas.account import Account, account_key, unpack_account
 from schemas.errors import Conflict, Unavailable
 from schemas.ids import partition_of
+from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
 from streams.admission.answers import (
     Checked,
     Denial,
@@ -285,6 +286,14 @@ class Admission:
     async def account(self, tenant: str, customer: str) -> Account | None:
         """A customer's account as of the last applied entry."""
         return (await self.held(tenant, customer))[0]
+
+    def event_type_of(self, tenant: str, meter: str | None) -> str | None:
+        """The type of the events that a meter measures; None where there is no such meter."""
+        catalogue = self._catalogue(tenant, self._now())
+        found = catalogue.meter(meter) if catalogue is not None and meter is not None else None
+        if found is None:
+            return None
+        return USAGE_REPORTED if found.event_type == PRODUCT_USAGE_RECORDED else found.event_type
 
     async def denial(self, tenant: str, denial_id: str) -> dict[str, Any] | None:
         """What a denial was about; None after 24 hours."""

@@ -20,7 +20,7 @@ from schemas.commands import Command
 from schemas.errors import InvalidInput
 from schemas.hold_commands import HOLD_SETTLE
 from schemas.money import format_nanos
-from schemas.usage_types import TOKENS_USED
+from schemas.usage_types import SESSION_ENDED, TOKENS_USED, USAGE_REPORTED
 from streams.admission.answers import Standing, standing_of
 from streams.admission.client import Admission
 from streams.admission.values import Finished
@@ -31,6 +31,10 @@ SETTLING_MS: Final = 10 * 60 * 1000
 
 LOOK_SECONDS: Final = 0.01
 WAIT_SECONDS: Final = 2.0
+
+
+SIZES: Final = ("cpu_cores", "memory_mb", "storage_mb")
+"""Of an allocation, from its begin to its end."""
 
 
 class Commands(Protocol):
@@ -64,7 +68,7 @@ class Settlements:
         hold = await self._admission.find(tenant, hold_id)
         if hold is None or hold.state != "open":
             return hold
-        data = _data(hold, settlement)
+        data = _data(hold, settlement, self._admission.event_type_of(tenant, hold.asked.get("meter")))
         digest = content_of(data).hex()
         marked = await self._admission.settling(tenant, hold_id, digest, settlement.amount, SETTLING_MS)
         if marked is None:
@@ -104,7 +108,8 @@ def _id(tenant: str, hold_id: str) -> str:
     return "hs_" + blake2b(f"{len(tenant)}:{tenant}{hold_id}".encode(), digest_size=16).hexdigest()
 
 
-def _data(hold: Standing, settlement: Settlement) -> dict[str, Any]:
+def _data(hold: Standing, settlement: Settlement, event_type: str | None) -> dict[str, Any]:
+    """What the command says; `event_type`: of the events that the hold's meter measures."""
     asked = hold.asked
     data: dict[str, Any] = {"hold_id": hold.hold_id}
     if settlement.amount is not None:
@@ -119,7 +124,7 @@ def _data(hold: Standing, settlement: Settlement) -> dict[str, Any]:
         known = {name: str(value) for name, value in asked.get("data", {}).items() if isinstance(value, str)}
         data["dimensions"] = {**known, **asked.get("dimensions", {})}
     else:
-        data |= _of_event(hold, settlement.data or {})
+        data |= _of_event(hold, settlement.data or {}, event_type)
     if "user" in asked:
         data["user_id"] = asked["user"]
     if hold.session:
@@ -129,13 +134,22 @@ def _data(hold: Standing, settlement: Settlement) -> dict[str, Any]:
     return data
 
 
-def _of_event(hold: Standing, sent: dict[str, Any]) -> dict[str, Any]:
-    """The event that the hold was for, with what is told of it now; what it was held for at most is not taken over."""
+def _of_event(hold: Standing, sent: dict[str, Any], event_type: str | None) -> dict[str, Any]:
+    """The event that the hold, or its meter, was for, with what is told of it now. What it was held for at most is not
+    taken over; what an allocation is, is."""
     asked = hold.asked
-    if "type" not in asked:
-        raise InvalidInput("wrong_type", "the hold is not for an event: settle it by quantity or amount", "/data")
-    told = {name: value for name, value in asked["data"].items() if isinstance(value, str)}
+    event_type = asked.get("type", event_type)
+    if event_type is None:
+        raise InvalidInput("wrong_type", "the hold is for no event: settle it by amount", "/data")
+    told = {name: value for name, value in asked.get("data", {}).items() if isinstance(value, str) or name in SIZES}
     event = {**told, **asked.get("dimensions", {}), **sent}
-    if asked["type"] == TOKENS_USED:
+    if event_type == TOKENS_USED:
         event = {"session_id": hold.session or hold.hold_id, "input_tokens": 0, "output_tokens": 0, **event}
-    return {"event_type": asked["type"], "event": event}
+    elif event_type == USAGE_REPORTED:
+        event = {**event, "meter": asked.get("meter") or event.get("meter")}
+    elif event_type == SESSION_ENDED:
+        event = {"session_id": hold.session or hold.hold_id, **event}
+    elif event_type.startswith("device."):
+        of = hold.allocation or hold.hold_id
+        event = {"device_id": of, "allocation_id": of, **dict.fromkeys(SIZES, 0), **event}
+    return {"event_type": event_type, "event": event}

@@ -31,6 +31,7 @@ async def test_a_balance_has_the_wallet_and_its_grants(world: World) -> None:
                     "balance": text,
                     "held": "0",
                     "available": text,
+                    "receivable": "0",
                     "grants": [
                         {
                             "credit_id": "g-1",
@@ -45,11 +46,12 @@ async def test_a_balance_has_the_wallet_and_its_grants(world: World) -> None:
         }
 
 
-async def test_a_customer_without_money_has_no_balances(world: World) -> None:
-    """It has no currency yet."""
+async def test_a_customer_without_money_has_a_balance_of_nothing(world: World) -> None:
+    """In the currency that its first money will have."""
     world.accounts.packed[account_key("acme", "c")] = pack_account(Account(1, "acme", "c", "", 0, [], {}, ""))
     response = await world.client.get("/v1/customers/c/balance", headers=world.token())
-    assert response.json() == {"customer": "c", "balances": []}
+    (only,) = response.json()["balances"]
+    assert (only["currency"], only["balance"], only["available"], only["grants"]) == ("USD", "0", "0", [])
 
 
 async def test_an_unknown_customer_and_another_tenants_are_both_404(world: World) -> None:
