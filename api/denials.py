@@ -13,8 +13,9 @@ _NAMES: Final = (
     "catalog_version", "partition", "offset",
 )  # fmt: skip
 
+_COLUMNS: Final = ", ".join(f"`{name}`" for name in _NAMES)
 _SQL: Final = f"""
-SELECT formatDateTime(denied_at, '%Y-%m-%dT%H:%i:%S.%fZ', 'UTC') AS at, {", ".join(f"`{name}`" for name in _NAMES)}
+SELECT formatDateTime(denied_at, '%Y-%m-%dT%H:%i:%S.%fZ', 'UTC') AS at, {_COLUMNS}
 FROM tollgate.denial_records FINAL
 WHERE denial_id = {{id:String}} AND ({{any:UInt8}} OR tenant = {{tenant:String}})
 LIMIT 1"""  # noqa: S608 - names of columns, from above
