@@ -92,9 +92,9 @@ def show(letter: str, as_json: bool) -> int:
 @click.argument("letters", metavar="[ID]...", nargs=-1)
 @_choosing
 def retry(letters: Sequence[str], reason: str | None, since: str | None, tenant: str | None, as_json: bool) -> int:
-    """Send originals to their topics again, by id, or all open ones of a reason or a time."""
-    chosen = _chosen(letters, reason, since)
-    return asyncio.run(_end(chosen, reason, _span(since), tenant, as_json, lambda desk, places: desk.retry(places)))
+    """Send originals to their topics again, by id, or all open ones (of a reason, a tenant, from a time on)."""
+    places = _chosen(letters, reason, since)
+    return asyncio.run(_end(places, reason, _span(since), tenant, as_json, lambda desk, some: desk.retry(some)))
 
 
 @dlq.command()
@@ -104,19 +104,18 @@ def retry(letters: Sequence[str], reason: str | None, since: str | None, tenant:
 def drop(
     letters: Sequence[str], note: str, reason: str | None, since: str | None, tenant: str | None, as_json: bool
 ) -> int:
-    """Give letters up for a reason, by id, or all open ones of a reason or a time; their originals stay."""
+    """Give letters up, by id, or all open ones (of a reason, a tenant, from a time on); their originals stay."""
     if letters:
         note, reason = note or reason or "", None
-    if not note:
-        raise click.UsageError("say why: --note TEXT")
-    chosen = _chosen(letters, reason, since)
-    return asyncio.run(
-        _end(chosen, reason, _span(since), tenant, as_json, lambda desk, places: desk.drop(places, note))
-    )
+    elif reason is None and since is None and tenant is None:
+        raise click.UsageError("name letters by id, or choose them by --reason, --since or --tenant")
+    places = _chosen(letters, reason, since)
+    return asyncio.run(_end(places, reason, _span(since), tenant, as_json, lambda desk, some: desk.drop(some, note)))
 
 
 def _chosen(letters: Sequence[str], reason: str | None, since: str | None) -> list[Place]:
-    if bool(letters) == (reason is not None or since is not None):
+    """The letters that are named; none: all open ones that the options choose."""
+    if letters and (reason is not None or since is not None):
         raise click.UsageError("name letters by id, or choose them by --reason and --since")
     return [_place(letter) for letter in letters]
 

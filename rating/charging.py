@@ -119,8 +119,10 @@ def settle(
     *,
     received_at: int,
     event: Event,
+    correcting: bool = False,
 ) -> None:
-    """Takes the charges that were put into the columns since the last settling, `total` nanos, from the account."""
+    """Takes the charges that were put into the columns since the last settling, `total` nanos, from the account; as a
+    correction where less than nothing is taken, or where the charges correct others."""
     entries = chunk.entries
     first = chunk.charged
     found = account.balance
@@ -146,7 +148,7 @@ def settle(
             if burnt:
                 entries.burnt[len(entries.posting_kind)] = burnt
                 chunk.weight += burnt_bytes(burnt)
-            entries.posting_kind.append(_CHARGE if total > 0 else _CORRECTION)
+            entries.posting_kind.append(_CHARGE if total > 0 and not correcting else _CORRECTION)
             entries.posting_amount.append(-taken)
             entries.posting_balance.append(account.balance)
             entries.posting_currency.append(currency)

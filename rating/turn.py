@@ -158,7 +158,7 @@ class Turn:
         return total
 
     def charge_booked(self, charges: Sequence[Booked], counted: Counted) -> int:
-        """Books charges whose amounts are known, with what the account has to count; their sum in nanos."""
+        """Books charges that correct others, of known amounts, with what the account has to count; their sum in nanos."""
         if not charges:
             return 0
         currencies = {charge.rate.currency for charge in charges}
@@ -176,6 +176,7 @@ class Turn:
             counted,
             received_at=self.received_at,
             event=self.event,
+            correcting=True,
         )
         return total
 

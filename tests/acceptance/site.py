@@ -39,6 +39,11 @@ def until(reached: Callable[[], Answer], what: str = "", bound_s: float = PATIEN
     return answer
 
 
+def plain(amount: str) -> str:
+    """A Decimal of ClickHouse as people write it."""
+    return amount.rstrip("0").rstrip(".") if "." in amount else amount
+
+
 def is_problem(answer: httpx.Response, status: int, reason: str | None = None) -> bool:
     """Whether an answer is RFC 9457 problem details of a status, with the members that the contract names."""
     assert answer.status_code == status, f"{answer.status_code} {answer.text}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.ids import partition_of
-from tests.acceptance.site import Record, Site, Tenant, fresh, until
+from tests.acceptance.site import Record, Site, Tenant, fresh, plain, until
 
 CATALOGUE = """
 currency: USD
@@ -122,15 +122,11 @@ def test_every_record_ends_in_one_outcome_by_name(site: Site, tenant: Tenant) ->
     wrong = []
     for name, _, _, _, outcome, reason, amounts in CASES:
         ((what, why),) = outcomes[sent[name]["id"]]
-        booked = {meter: _plain(amount) for meter, amount in charges.get(sent[name]["id"], {}).items()}
+        booked = {meter: plain(amount) for meter, amount in charges.get(sent[name]["id"], {}).items()}
         good = (outcome in ("*", what) and reason in ("*", why)) and (what == "rated") == (why == "")
         if not good or (amounts and booked != amounts):
             wrong.append((name, what, why, booked))
     assert wrong == []
-
-
-def _plain(amount: str) -> str:
-    return amount.rstrip("0").rstrip(".") if "." in amount else amount
 
 
 BROKEN = [
@@ -283,7 +279,7 @@ def test_a_heartbeat_charges_the_time_since_the_last_mark(tenant: Tenant) -> Non
     outcomes = tenant.outcomes([event["id"] for event in events])
     assert [outcomes[event["id"]] for event in events] == [[("rated", "")]] * 4
     rows = tenant.rows("rated_usage", "allocation_id = {a:String}", a=allocation)
-    assert sorted(_plain(row["amount"]) for row in rows) == ["0.2", "0.4", "0.6"]
+    assert sorted(plain(row["amount"]) for row in rows) == ["0.2", "0.4", "0.6"]
     assert tenant.balance(customer)["balance"] == "-1.2"
 
 
@@ -364,7 +360,7 @@ def test_a_payment_is_credited_and_refunded(tenant: Tenant) -> None:
     assert set(tenant.outcomes([event["id"] for event in events])) == {event["id"] for event in events}
     assert tenant.balance(customer)["balance"] == "6"
     rows = tenant.rows("ledger", "customer = {c:String}", c=customer)
-    assert [(row["kind"], _plain(row["amount"])) for row in sorted(rows, key=lambda row: row["seq"])] == [
+    assert [(row["kind"], plain(row["amount"])) for row in sorted(rows, key=lambda row: row["seq"])] == [
         ("deposit", "10"),
         ("refund", "-4"),
     ]

@@ -101,7 +101,7 @@ def test_history_is_rated_again_and_the_difference_booked_once(served: Served, t
         "SELECT customer, kind, toString(amount) FROM tollgate.ledger WHERE tenant = {tenant:String} ORDER BY 1, seq",
         tenant=tenant,
     )
-    assert movements[1:2] + movements[-1:] == [("one", "charge", "-0.5"), ("two", "correction", "1")]
+    assert movements[1:2] + movements[-1:] == [("one", "correction", "-0.5"), ("two", "correction", "1")]
     assert served.outcomes(tenant)["rated"] == 5
     until(lambda: served.reconcile()[1] == {}, 60)
 

@@ -197,10 +197,10 @@ def test_what_a_catalogue_heals_is_tried_again_once_for_each_version(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("retry",), "name letters by id"),
+        (("drop",), "name letters by id"),
+        (("retry", "usage.events-0-1", "--reason", "no_price"), "name letters by id"),
         (("retry", "usage.events-0"), "is no dead letter's id"),
         (("ls", "--since", "yesterday"), "no RFC 3339 time"),
-        (("drop", "usage.events-0-1"), "say why"),
     ],
 )
 def test_a_bad_argument_is_one_clear_line(served: Served, arguments: tuple[str, ...], said: str) -> None:
