@@ -29,7 +29,7 @@ import msgspec
 
 from schemas.errors import InvalidInput, Unavailable
 from schemas.ids import check_id
-from schemas.period import SECOND, TIME_END, format_time, parse_time
+from schemas.period import DAY, SECOND, TIME_END, format_time, parse_time, span_end
 
 SCOPES: Final = (
     "events:write",
@@ -54,8 +54,8 @@ MISS_SECONDS: Final = 0.02
 assert MISS_SECONDS < RELOAD_SECONDS < 2
 
 _TOKEN: Final = re.compile(r"tg_([0-9a-f]{16})_[A-Za-z0-9_-]{43}", re.ASCII)
-_SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
-_SPAN_UNITS: Final = {"s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND}
+_SPAN: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+_SPAN_UNITS: Final = {"s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": DAY, "w": 7 * DAY}
 _NOBODY: Final = hashlib.sha256(secrets.token_bytes(SECRET_BYTES)).hexdigest()
 """Compared with where an id is unknown, so that it takes as long as a wrong secret."""
 
@@ -207,9 +207,11 @@ def read(path: Path) -> list[Token]:
 
 
 def parse_expiry(text: str, now: int) -> int:
-    """A point in time from a span (`30d`, `12h`, `90s`) or an RFC 3339 time; it has to lie ahead."""
-    span = _SPAN.fullmatch(text)
-    instant = now + int(span[1]) * _SPAN_UNITS[span[2]] if span is not None else parse_time(text, "/expires")
+    """A point in time from a span (`30d`, `12h`, `90s`, or ISO 8601's `P1Y`) or an RFC 3339 time; it has to lie ahead."""
+    if (span := _SPAN.fullmatch(text)) is not None:
+        instant = now + int(span[1]) * _SPAN_UNITS[span[2]]
+    else:
+        instant = span_end(now, text) if text.startswith("P") else parse_time(text, "/expires")
     if not now < instant < TIME_END:
         raise InvalidInput("out_of_range", f"expires {text!r} does not lie ahead, or too far", "/expires")
     return instant

@@ -63,7 +63,8 @@ class ProcessStatus(msgspec.Struct, frozen=True):
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """How far one input partition's decisions are behind its end. `seconds` is None where nothing waits."""
+    """How far one input partition's decisions are behind its end. `seconds` is 0 where nothing waits, None where the
+    oldest record that waits did not come in time."""
 
     topic: str
     partition: int
@@ -220,15 +221,15 @@ async def _lag(bootstrap: str, decided: Positions, now_s: float) -> list[Lag]:
         await consumer.stop()
         await admin.close()
     now_ms = int(now_s * 1000)
-    return [
-        Lag(
-            partition.topic,
-            partition.partition,
-            max(0, ends[partition] - positions[partition]),
-            Decimal(max(0, now_ms - oldest[partition])) / 1000 if partition in oldest else None,
-        )
-        for partition in partitions
-    ]
+    found = []
+    for partition in partitions:
+        events, seconds = max(0, ends[partition] - positions[partition]), None
+        if partition in oldest:
+            seconds = Decimal(max(0, now_ms - oldest[partition])) / 1000
+        elif not events:
+            seconds = Decimal(0)
+        found.append(Lag(partition.topic, partition.partition, events, seconds))
+    return found
 
 
 async def _oldest_times_ms(consumer: Any, positions: Mapping[Any, int]) -> dict[Any, int]:

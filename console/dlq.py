@@ -1,7 +1,7 @@
 """`tollgate dlq`: what could not be taken, and how it ends: sent again after what was at fault is mended, or dropped.
 
 A letter is named by topic, partition and offset of its record, as in `usage.events-3-120`. Each ends once: a second
-`retry` of the same letter sends nothing. Exit 1 where a letter that was named is not there.
+`retry` of the same letter sends nothing. Exit 2 where a letter that was named is not there; the others are ended.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from api.queries import DEAD_LETTER_KEY, Page, Span
 from api.rows import ClickHouseRows
 from api.shaping import dead_letter_fields
 from backing.launch import attach
+from schemas.errors import InvalidInput
 from schemas.period import format_time, parse_time
 from schemas.settings import Settings
 from streams.letter_rows import ClickHouseLetters
@@ -65,12 +66,11 @@ def ls(reason: str | None, since: str | None, tenant: str | None, unresolved: bo
 @dlq.command()
 @click.argument("letter", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; the original as text and as base64.")
-def show(letter: str, as_json: bool) -> int:
+def show(letter: str, as_json: bool) -> None:
     """Show one dead letter with its original."""
     row = asyncio.run(_row(_place(letter)))
     if row is None:
-        print(f"tollgate: there is no dead letter {letter}", file=sys.stderr)
-        return 1
+        raise _absent([letter])
     *fields, encoded = row
     shown = dead_letter_fields(fields)
     original = b64decode(encoded)
@@ -80,21 +80,20 @@ def show(letter: str, as_json: bool) -> int:
         text = None
     if as_json:
         click.echo(orjson.dumps({**shown, "original": text, "original_base64": encoded}))
-        return 0
+        return
     for name, value in shown.items():
         if value is not None:
             click.echo(f"{name}: {value}")
     click.echo(f"original: {text if text is not None else encoded + ' (base64)'}")
-    return 0
 
 
 @dlq.command()
 @click.argument("letters", metavar="[ID]...", nargs=-1)
 @_choosing
-def retry(letters: Sequence[str], reason: str | None, since: str | None, tenant: str | None, as_json: bool) -> int:
+def retry(letters: Sequence[str], reason: str | None, since: str | None, tenant: str | None, as_json: bool) -> None:
     """Send originals to their topics again, by id, or all open ones (of a reason, a tenant, from a time on)."""
     places = _chosen(letters, reason, since)
-    return asyncio.run(_end(places, reason, _span(since), tenant, as_json, lambda desk, some: desk.retry(some)))
+    asyncio.run(_end(places, reason, _span(since), tenant, as_json, lambda desk, some: desk.retry(some)))
 
 
 @dlq.command()
@@ -103,14 +102,14 @@ def retry(letters: Sequence[str], reason: str | None, since: str | None, tenant:
 @_choosing
 def drop(
     letters: Sequence[str], note: str, reason: str | None, since: str | None, tenant: str | None, as_json: bool
-) -> int:
+) -> None:
     """Give letters up, by id, or all open ones (of a reason, a tenant, from a time on); their originals stay."""
     if letters:
         note, reason = note or reason or "", None
     elif reason is None and since is None and tenant is None:
         raise click.UsageError("name letters by id, or choose them by --reason, --since or --tenant")
     places = _chosen(letters, reason, since)
-    return asyncio.run(_end(places, reason, _span(since), tenant, as_json, lambda desk, some: desk.drop(some, note)))
+    asyncio.run(_end(places, reason, _span(since), tenant, as_json, lambda desk, some: desk.drop(some, note)))
 
 
 def _chosen(letters: Sequence[str], reason: str | None, since: str | None) -> list[Place]:
@@ -138,7 +137,7 @@ async def _end(
     tenant: str | None,
     as_json: bool,
     end: Callable[[Resolver, Sequence[Place]], Any],
-) -> int:
+) -> None:
     settings = attach(Settings.from_environment(), ("kafka", "clickhouse"))
     assert settings.kafka_bootstrap is not None
     assert settings.clickhouse_url is not None
@@ -157,10 +156,12 @@ async def _end(
     finally:
         letters.close()
     _told(ended, as_json)
-    missing = named - {one.place for one in ended}
-    for place in sorted(missing):
-        print(f"tollgate: there is no dead letter {place.id}", file=sys.stderr)
-    return 1 if missing else 0
+    if missing := named - {one.place for one in ended}:
+        raise _absent([place.id for place in sorted(missing)])
+
+
+def _absent(letters: Sequence[str]) -> InvalidInput:
+    return InvalidInput("not_found", f"there is no dead letter {', '.join(letters)}")
 
 
 def _told(ended: Sequence[Resolved], as_json: bool) -> None:

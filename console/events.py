@@ -107,10 +107,10 @@ async def _send_lines(source: IO[bytes], publisher: Publisher) -> None:
 
 
 async def _lines(source: IO[bytes]) -> AsyncIterator[list[bytes]]:
-    """Lines as they come, without their line feeds; read in a thread, so that a slow writer holds nothing up."""
+    """Lines as they come, without their line feeds."""
     rest: list[bytes] = []
     descriptor = source.fileno()
-    while chunk := await asyncio.to_thread(os.read, descriptor, CHUNK_BYTES):
+    while chunk := await _read(descriptor):
         *whole, last = chunk.split(b"\n")
         if whole:
             whole[0] = b"".join((*rest, whole[0]))
@@ -119,6 +119,22 @@ async def _lines(source: IO[bytes]) -> AsyncIterator[list[bytes]]:
         rest.append(last)
     if any(rest):
         yield [b"".join(rest)]
+
+
+async def _read(descriptor: int) -> bytes:
+    """What comes next, empty at the end. A writer that is slow holds nothing up, nor does one that says nothing: waiting
+    for it can be interrupted, as a thread that reads can not.
+    """
+    loop, there = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(descriptor, there.set)
+    except PermissionError:  # a file on a disk, which is never waited for
+        return await asyncio.to_thread(os.read, descriptor, CHUNK_BYTES)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, CHUNK_BYTES)
 
 
 class _Progress:
@@ -142,10 +158,17 @@ class _Progress:
         return f"{self.sent:,} events sent, {self.sent / max(now - self._begun, 0.001):,.0f}/s"
 
 
+def standard_input() -> IO[bytes]:
+    """What is piped in. InvalidInput where it is closed."""
+    if sys.stdin is None:
+        raise InvalidInput("no_input", "standard input is closed")
+    return sys.stdin.buffer
+
+
 @contextmanager
 def _opened(file: str) -> Iterator[IO[bytes]]:
     if file == "-":
-        yield sys.stdin.buffer
+        yield standard_input()
         return
     try:
         opened = open(file, "rb")  # noqa: SIM115  # closed below; an error of the body is not one of opening

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from api.rows import ClickHouseRows
 from api.sources import Sources
 from backing.launch import attach
 from schemas.catalog import CatalogVersion
+from schemas.errors import InvalidInput
 from schemas.settings import Settings
 from streams.catalogue import read_all
 from streams.lookup import Records
@@ -25,12 +25,11 @@ from streams.lookup import Records
 @click.argument("name", metavar="ID")
 @click.option("--tenant", help="Of this tenant; needed where several have an event of this id.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def explain(kind: str, name: str, tenant: str | None, as_json: bool) -> int:
-    """Say why an event (ID or SOURCE/ID) or a charge came to what it did."""
+def explain(kind: str, name: str, tenant: str | None, as_json: bool) -> None:
+    """Say why an event (ID or SOURCE/ID), a charge or an invoice's line came to what it did, or why a check denied."""
     found = asyncio.run(_found(kind, tenant, name))
     if found is None:
-        print(f"tollgate: there is no {kind} {name}", file=sys.stderr)
-        return 1
+        raise InvalidInput("not_found", f"there is no {kind} {name}")
     tenants = sorted({record["tenant"] for record in found.get("records", ())})
     if tenant is None and len(tenants) > 1:
         raise click.UsageError(f"{', '.join(tenants)} have an event of this id; say which: --tenant")
@@ -38,7 +37,6 @@ def explain(kind: str, name: str, tenant: str | None, as_json: bool) -> int:
         click.echo(orjson.dumps(found))
     else:
         click.echo("\n".join(_lines(found)))
-    return 0
 
 
 async def _found(kind: str, tenant: str | None, name: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import sys
 import click
 import orjson
 
+from console.events import standard_input
 from rating.estimate import estimate as estimated
 from schemas.canonical import parse
 from schemas.errors import InvalidInput
@@ -25,7 +26,7 @@ def estimate() -> None:
     A line is {"price": {…}, "quantity": "…"}, or {"price": {…}, "quantities": [{"quantity": "…"}, …]} for the events of
     one period. A price needs only its model and the model's fields.
     """
-    for line in sys.stdin.buffer:
+    for line in standard_input():
         sys.stdout.buffer.write(answer(line) + b"\n")
         sys.stdout.buffer.flush()
 

@@ -73,7 +73,7 @@ def status(as_json: bool) -> None:
                 asked = f", breaker {seen.breaker}" if seen.breaker is not None else ""
                 click.echo(f"{'':<12}{name}: {seen.detail or 'ready'}{asked}")
     for behind in found.lag:
-        waited = f", {behind.seconds} s" if behind.seconds is not None else ""
+        waited = f", {behind.seconds} s" if behind.seconds else ""
         click.echo(f"{behind.topic}[{behind.partition}]: {behind.events} events behind{waited}")
 
 

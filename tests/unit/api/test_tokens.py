@@ -102,6 +102,7 @@ def test_expiry_is_a_span_or_a_time_that_lies_ahead() -> None:
     """30d and 12h count from now; any offset is read; what lies behind is refused."""
     assert parse_expiry("30d", NOW) == NOW + 30 * DAY
     assert parse_expiry("12h", NOW) == NOW + DAY // 2
+    assert parse_expiry("P1Y2D", parse_time("2028-01-01T00:00:00Z")) == parse_time("2029-01-03T00:00:00Z")
     assert parse_expiry("2030-01-01T01:00:00+01:00", NOW) == parse_time("2030-01-01T00:00:00Z")
     for wrong in ("0s", "2020-01-01T00:00:00Z", "tomorrow", "-1d", "", "999999d9", "30 d"):
         with pytest.raises(InvalidInput):
