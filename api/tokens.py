@@ -207,7 +207,7 @@ def read(path: Path) -> list[Token]:
 
 
 def parse_expiry(text: str, now: int) -> int:
-    """A point in time from a span (`30d`, `12h`, `90s`, or ISO 8601's `P1Y`) or an RFC 3339 time; it has to lie ahead."""
+    """A point in time from a span (`30d`, `12h`, `90s`, ISO 8601's `P1Y`) or an RFC 3339 time; it has to lie ahead."""
     if (span := _SPAN.fullmatch(text)) is not None:
         instant = now + int(span[1]) * _SPAN_UNITS[span[2]]
     else:

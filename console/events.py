@@ -122,9 +122,8 @@ async def _lines(source: IO[bytes]) -> AsyncIterator[list[bytes]]:
 
 
 async def _read(descriptor: int) -> bytes:
-    """What comes next, empty at the end. A writer that is slow holds nothing up, nor does one that says nothing: waiting
-    for it can be interrupted, as a thread that reads can not.
-    """
+    """What comes next, empty at the end. A slow writer holds nothing up, nor does one that says nothing: waiting for it
+    can be interrupted, as a thread that reads can not."""
     loop, there = asyncio.get_running_loop(), asyncio.Event()
     try:
         loop.add_reader(descriptor, there.set)

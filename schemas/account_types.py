@@ -53,6 +53,9 @@ class _PaymentIntent(Named, frozen=True, kw_only=True, gc=False):
     payment_intent_id: Id
     amount: Any
     currency: Currency
+    order_id: Id | None = None
+    invoice_id: Id | None = None
+    reason: str | None = None
 
 
 class _User(Named, frozen=True, kw_only=True, gc=False):
@@ -71,6 +74,8 @@ class _Order(Named, frozen=True, kw_only=True, gc=False):
 class _Subscription(Named, frozen=True, kw_only=True, gc=False):
     subscription_id: Id
     plan_id: Id | None = None
+    old_plan: Id | None = None
+    new_plan: Id | None = None
 
 
 class _Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -170,13 +170,19 @@ class _OrderCreate(_Command, frozen=True, kw_only=True, gc=False):
 
 class _OrderChange(_Command, frozen=True, kw_only=True, gc=False):
     order_id: Id
+    order_type: Id | None = None
+    plan_id: Id | None = None
+    subscription_id: Id | None = None
     payment_id: Id | None = None
     refund_id: Id | None = None
     reason: Words | None = None
     items: list[Any] | None = None
     metadata: dict[str, Any] | None = None
     fulfillment_details: dict[str, Any] | None = None
-    status: Literal["refunded", "canceled"] | None = None
+
+
+class _OrderMark(_OrderChange, frozen=True, kw_only=True, gc=False):
+    status: Literal["refunded", "canceled"]
 
 
 class _PaymentCreate(_Command, frozen=True, kw_only=True, gc=False):
@@ -198,8 +204,16 @@ class _PaymentChange(_Command, frozen=True, kw_only=True, gc=False):
     reason: Words | None = None
 
 
+class _IntentChange(_PaymentChange, frozen=True, kw_only=True, gc=False):
+    payment_intent_id: Id
+
+
+class _PaymentRefund(_PaymentChange, frozen=True, kw_only=True, gc=False):
+    payment_id: Id
+
+
 _order_change: Final = account_type(_OrderChange, positive=True)
-_payment_change: Final = account_type(_PaymentChange, positive=True)
+_intent_change: Final = account_type(_IntentChange, positive=True)
 
 COMMAND_TYPES: Final[dict[str, BuiltIn]] = {
     CUSTOMER_PUT: account_type(_CustomerPut, {"merge": False}),
@@ -218,10 +232,10 @@ COMMAND_TYPES: Final[dict[str, BuiltIn]] = {
     ORDER_EXPIRE: _order_change,
     ORDER_FULFILL: _order_change,
     ORDER_REFUND: _order_change,
-    ORDER_MARK: _order_change,
+    ORDER_MARK: account_type(_OrderMark, positive=True),
     PAYMENT_CREATE: account_type(_PaymentCreate, positive=True),
-    PAYMENT_COMPLETE: _payment_change,
-    PAYMENT_CANCEL: _payment_change,
-    PAYMENT_REFUND: _payment_change,
+    PAYMENT_COMPLETE: _intent_change,
+    PAYMENT_CANCEL: _intent_change,
+    PAYMENT_REFUND: account_type(_PaymentRefund, positive=True),
 }
 """The shapes of the commands about customers, wallets, orders and payments."""

@@ -100,7 +100,11 @@ def _credit(turn: Turn, body: Body) -> int | None:
         return None
     amount = parse_nanos(worth)
     grant = paid_grant(turn, body.get("payment_id") or body["order_id"], amount)
-    put_in(turn, grant, body.get("currency") or currency_of(turn), PostingKind.DEPOSIT)
+    try:
+        currency = body.get("currency") or currency_of(turn)
+    except Refused as unknown:
+        raise InvalidInput(unknown.reason, unknown.detail, "/data/currency") from None
+    put_in(turn, grant, currency, PostingKind.DEPOSIT)
     turn.claim(claim.identity, claim.content)
     return amount
 

@@ -8,11 +8,30 @@ from typing import Any
 from rating import subscriptions as pure
 from rating.subscription_document import from_document, to_document
 from rating.subscriptions import Discount, IllegalTransition, Subscription
-from rating.turn import Refused, Turn
+from rating.turn import Effect, NoEffect, Refused, Turn
 from schemas.catalog_shapes import Plan
 from schemas.documents import SUBSCRIPTION
 from schemas.errors import InvalidInput
 from schemas.period import format_time, parse_time
+
+
+def told_by_others(effect: Effect) -> Effect:
+    """Of another service's events: what its subscription's state has no room for any more changes nothing."""
+
+    def act(turn: Turn) -> None:
+        try:
+            effect(turn)
+        except Refused:
+            raise NoEffect from None
+
+    return act
+
+
+def unheard_of(turn: Turn) -> bool:
+    """Whether another service tells of a plan in a subscription whose beginning was never told here."""
+    data = turn.event.data
+    names_plan = bool(data.get("new_plan") or data.get("plan_id")) and not turn.event.type.startswith("tollgate.")
+    return names_plan and turn.document(SUBSCRIPTION, data["subscription_id"]) is None
 
 
 def named(turn: Turn) -> Subscription:

@@ -28,6 +28,8 @@ from rating.effects.subscription_body import (
     plan_named,
     put,
     tell,
+    told_by_others,
+    unheard_of,
 )
 from rating.subscription_document import item_document
 from rating.subscriptions import LIVE, Subscription
@@ -81,7 +83,7 @@ def created(turn: Turn) -> None:
     data, at = turn.event.data, turn.event.occurred_at
     if turn.document(SUBSCRIPTION, data["subscription_id"]) is not None:
         raise NoEffect
-    plan_id = data.get("plan_id")
+    plan_id = data.get("new_plan") or data.get("plan_id")
     if not plan_id:
         raise InvalidInput("missing_field", "data.plan_id is missing", "/data/plan_id")
     plan = known_plan(turn, plan_id) or feeless(plan_id, data.get("billing_cycle"))
@@ -91,6 +93,9 @@ def created(turn: Turn) -> None:
 
 def activated(turn: Turn) -> None:
     """subscription.activated and tollgate.subscription.paid: it is paid; one that waited for that begins."""
+    if unheard_of(turn):
+        created(turn)
+        return
     subscription = named(turn)
     if subscription.status == "active" and not subscription.attempts:
         raise NoEffect
@@ -126,6 +131,9 @@ def change(turn: Turn) -> None:
 def updated(turn: Turn) -> None:
     """subscription.updated by another service: its plan from the event's time on."""
     data = turn.event.data
+    if unheard_of(turn):
+        created(turn)
+        return
     subscription = named(turn)
     plan_id = data.get("new_plan") or data.get("plan_id")
     if not plan_id or plan_id == subscription.plan:
@@ -240,8 +248,7 @@ def payment_failed(turn: Turn) -> None:
 
 
 def usage_exceeded(turn: Turn) -> None:
-    """subscription.usage_exceeded: overage is charged as it comes, so it only has to be a subscription we know."""
-    named(turn)
+    """subscription.usage_exceeded: overage is charged as it comes."""
     raise NoEffect
 
 
@@ -376,12 +383,12 @@ EFFECTS: Final[dict[str, Effect]] = {
     types.SUBSCRIPTION_RENEW: renew,
     types.SUBSCRIPTION_PAID: activated,
     types.SUBSCRIPTION_UNPAID: unpaid,
-    "subscription.created": created,
-    "subscription.activated": activated,
-    "subscription.updated": updated,
-    "subscription.canceled": canceled,
-    "subscription.expired": expired,
-    "subscription.payment_failed": payment_failed,
+    "subscription.created": told_by_others(created),
+    "subscription.activated": told_by_others(activated),
+    "subscription.updated": told_by_others(updated),
+    "subscription.canceled": told_by_others(canceled),
+    "subscription.expired": told_by_others(expired),
+    "subscription.payment_failed": told_by_others(payment_failed),
     "subscription.usage_exceeded": usage_exceeded,
 }
 DOCUMENTS: Final[dict[str, Naming]] = dict.fromkeys(EFFECTS, _names)

@@ -21,10 +21,11 @@ from schemas.period import format_time
 
 def user_created(turn: Turn) -> None:
     """user.created: the wallet comes into being; a plan it names is the account's plan."""
+    plan = turn.event.data.get("plan_id") or turn.event.data.get("tier") or turn.account.plan
+    if turn.document(CUSTOMER, turn.event.customer) is not None and plan == turn.account.plan:
+        raise NoEffect
     open_wallet(turn)
-    plan = turn.event.data.get("plan_id") or turn.event.data.get("tier")
-    if plan:
-        turn.account.plan = plan
+    turn.account.plan = plan
 
 
 def user_upgraded(turn: Turn) -> None:
