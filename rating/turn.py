@@ -158,7 +158,7 @@ class Turn:
         return total
 
     def charge_booked(self, charges: Sequence[Booked], counted: Counted) -> int:
-        """Books charges of known amounts that correct others, with what the account has to count; their sum in nanos."""
+        """Books charges of known amounts that correct others, with what the account has to count; the sum in nanos."""
         if not charges:
             return 0
         currencies = {charge.rate.currency for charge in charges}

@@ -17,6 +17,7 @@ plans:
 """
 RATED = ("rated", "")
 NO_EFFECT = ("ignored", "no_effect")
+ENDED = [RATED, RATED, NO_EFFECT]
 
 
 def subscription(number: int, state: str, **data: Any) -> dict[str, Any]:
@@ -31,7 +32,7 @@ STORIES: list[tuple[list[dict[str, Any]], list[tuple[str, str]], str]] = [
     ([subscription(1, "updated", new_plan=5)], [("dead_letter", "wrong_type")], ""),
     ([subscription(1, "activated", plan_id=None)], [("dead_letter", "unknown_subscription")], ""),
     ([subscription(1, "canceled")], [("dead_letter", "unknown_subscription")], ""),
-    ([subscription(1, "created"), subscription(2, "canceled"), subscription(3, "expired")], [RATED] * 2 + [NO_EFFECT], ""),
+    ([subscription(1, "created"), subscription(2, "canceled"), subscription(3, "expired")], ENDED, ""),
     ([subscription(1, "created"), subscription(2, "activated")], [RATED, NO_EFFECT], "pro"),
     ([subscription(1, "usage_exceeded")], [NO_EFFECT], ""),
     ([event(1, "user.created", {}), event(2, "user.created", {})], [RATED, NO_EFFECT], ""),
