@@ -19,10 +19,11 @@ SMALLEST: Final = 1_000
 PIPELINE: Final = "pipeline"
 MEMORY: Final = "memory"
 CLOSING: Final = "closing"
+ADMISSION: Final = "admission"
 
 # Programs of their own, and what says how much they measure.
 ALONE: Final = {"identity": "--identities", "rating": "--events"}
-NAMES: Final = (PIPELINE, MEMORY, CLOSING, *ALONE)
+NAMES: Final = (PIPELINE, MEMORY, CLOSING, ADMISSION, *ALONE)
 
 
 @click.command()
@@ -39,7 +40,7 @@ def bench(name: str, events: int | None, customers: int | None, workers: int | N
         if customers is not None or workers is not None:
             raise click.UsageError(f"{name} has neither customers nor workers")
         return _alone(name, events, as_json, save)
-    from benchmarks import closing, memory, pipeline, workload
+    from benchmarks import admission, closing, memory, pipeline, workload
 
     chosen = (customers or workload.CUSTOMERS, workers or pipeline.WORKERS)
     try:
@@ -48,6 +49,11 @@ def bench(name: str, events: int | None, customers: int | None, workers: int | N
         elif name == CLOSING:
             customers = customers or closing.CUSTOMERS
             document = closing.run(events or closing.EVENTS, customers, workers or closing.WORKERS, _say).document()
+        elif name == ADMISSION:
+            customers = customers or admission.CUSTOMERS
+            document = admission.run(
+                events or admission.EVENTS, customers, workers or admission.WORKERS, _say
+            ).document()
         else:
             document = pipeline.run(events or pipeline.EVENTS, *chosen, _say).document()
     except pipeline.Inexact as wrong:
@@ -60,6 +66,8 @@ def bench(name: str, events: int | None, customers: int | None, workers: int | N
         _show_memory(document)
     elif name == CLOSING:
         _show_closing(document)
+    elif name == ADMISSION:
+        _show_admission(document)
     else:
         _show_pipeline(document)
     return 0
@@ -89,6 +97,14 @@ def _show_closing(document: dict[str, Any]) -> None:
         f"{document['close_seconds']} s ({document['lines']:,} usage lines), again in {document['again_seconds']} s; "
         f"GROUP BY {document['group_by_seconds']} s; peak {document['peak_mib']} MiB"
     )
+
+
+def _show_admission(document: dict[str, Any]) -> None:
+    click.echo(_machine(document))
+    for where in ("in_process", "under_load", "http"):
+        for kind, told in document[where].items():
+            click.echo(f"{where:>12} {kind:<6} " + ", ".join(f"{name} {value:,}" for name, value in told.items()))
+    click.echo("ratios: " + ", ".join(f"{name} {value:g}" for name, value in document["ratios"].items()))
 
 
 def _show_pipeline(document: dict[str, Any]) -> None:
