@@ -3,6 +3,8 @@
 The order of a request: measured; its path left as it came; its body held to bounds; its token looked up (401), and what
 that has left to ask for (429); then the route: scope (403), object (404), body. Nothing is asked of a store before the
 request may have it.
+
+Checks and holds have a short way past all of that, which judges in the same order (`api.hot`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from api import problems
 from api.audit import Audited
 from api.auth import OPEN_PATHS, Authentication
 from api.bodies import BodyBounds
+from api.hot import HotRoutes
 from api.measures import Measured
 from api.parts import Application, Parts
 from api.paths import EncodedPath
@@ -108,13 +111,20 @@ def create_app(parts: Parts) -> FastAPI:
     ):
         app.include_router(module.router, responses=PROBLEM_RESPONSES)
     app.include_router(operations.router)
+    buckets = Buckets(*parts.rate_limit)
     # The last one added is the first that a request meets.
     app.add_middleware(Audited, audit=parts.audit, document=lambda: _document(app), now=parts.now)
-    app.add_middleware(RateLimits, buckets=Buckets(*parts.rate_limit), measures=application.measures)
+    app.add_middleware(RateLimits, buckets=buckets, measures=application.measures)
     app.add_middleware(Authentication, tokens=parts.tokens, now=parts.now)
     app.add_middleware(BodyBounds)
     app.add_middleware(EncodedPath)
     app.add_middleware(Measured, measures=application.measures)
+    app.add_middleware(
+        HotRoutes,
+        application=application,
+        buckets=buckets,
+        routes={route.path.encode(): route for route in (quota.CHECK_ROUTE, holds.HOLD_ROUTE)},
+    )
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 

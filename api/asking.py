@@ -66,6 +66,11 @@ async def json_body(request: Request) -> dict[str, Any]:
     if request.headers.get("content-length") in (None, "0") and "transfer-encoding" not in request.headers:
         return {}
     _, body = await read_body(request, JSON)
+    return object_of(body)
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """A JSON object with what is null left out."""
     with json_judged(body):
         return {name: value for name, value in parse(body).items() if value is not None}
 

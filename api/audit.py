@@ -172,6 +172,8 @@ class Audited:
         """Method and template of a change that is to be written down."""
         if scope["type"] != "http" or scope["method"] in _READS or token_of(scope) is None:
             return None
+        if scope["path"].startswith(_NOT_AUDITED):
+            return None
         if self._changes is None:
             self._changes = _changes(self._document())
         for method, path, action in self._changes:

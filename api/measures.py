@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import CLIENT_CLOSED_REQUEST
@@ -52,6 +52,8 @@ class Measures:
         self._unserved = metrics.UNSERVED.on(self.registry)
         self._lag_events = metrics.LAG_EVENTS.on(self.registry)
         self._lag_seconds = metrics.LAG_SECONDS.on(self.registry)
+        self._of_routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        """What `end` counts and times, at hand."""
         for status in ("success", "failed"):
             self._reports.labels(status)  # 0 from the start, so that the first failure is a rate
         for reason in ("invalid", "unavailable"):
@@ -122,8 +124,12 @@ class Measures:
         """It is answered."""
         known = method if method in _METHODS else "other"
         self._open.dec()
-        self._requests.labels(route, known, str(status)).inc()
-        self._seconds.labels(route, known).observe(seconds)
+        kept = self._of_routes.get((route, known, status))
+        if kept is None:
+            kept = self._requests.labels(route, known, str(status)), self._seconds.labels(route, known)
+            self._of_routes[route, known, status] = kept
+        kept[0].inc()
+        kept[1].observe(seconds)
 
 
 class Measured:

@@ -143,7 +143,7 @@ def status_of(error: TollgateError) -> int:
 def install(app: FastAPI) -> None:
     """Makes every error that leaves a route, and every route that is not there, a problem."""
     app.add_exception_handler(TollgateError, _of_core)
-    app.add_exception_handler(Refused, _of_http)
+    app.add_exception_handler(Refused, _of_core)
     app.add_exception_handler(HTTPException, _of_router)
     app.add_exception_handler(RequestValidationError, _of_parameters)
     app.add_exception_handler(ClientDisconnect, _of_nobody)
@@ -172,8 +172,10 @@ def _pointer_of_path(path: str) -> str:
     return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
-async def _of_core(_: Request, error: Exception) -> Response:
-    assert isinstance(error, TollgateError)
+def answer_of(error: TollgateError | Refused) -> Response:
+    """What an error that leaves a route is answered, and what of it is logged."""
+    if isinstance(error, Refused):
+        return problem(error.status, error.reason, error.detail, headers=error.headers)
     if isinstance(error, InvariantBroken):
         log.critical("%s", error, exc_info=error)
     elif isinstance(error, Unavailable):
@@ -181,9 +183,9 @@ async def _of_core(_: Request, error: Exception) -> Response:
     return problem_of(error)
 
 
-async def _of_http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return problem(error.status, error.reason, error.detail, headers=error.headers)
+async def _of_core(_: Request, error: Exception) -> Response:
+    assert isinstance(error, TollgateError | Refused)
+    return answer_of(error)
 
 
 async def _of_router(_: Request, error: Exception) -> Response:

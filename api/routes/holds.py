@@ -26,6 +26,7 @@ from api.asking import (
 from api.auth import needs
 from api.bodies import JSON, described_body
 from api.commanding import PENDING_RESPONSE, pending
+from api.hot import HotRoute
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, MEDIA_TYPE, Problem, not_found
 from api.tokens import Token
@@ -115,7 +116,11 @@ _HELD: Final[dict[int | str, dict[str, Any]]] = {
 @router.post("", status_code=201, response_model=HoldAnswer, responses=_HELD, openapi_extra=described_body(HOLD, JSON))
 async def post_hold(request: Request, tollgate: Tollgate, token: Holder) -> Response:
     """Holds what is asked for, all of it or nothing."""
-    body = await json_body(request)
+    return await opened(tollgate, token, await json_body(request))
+
+
+async def opened(tollgate: Application, token: Token, body: dict[str, Any]) -> Response:
+    """The answer to a body that asks for a hold."""
     customer = check_id(body.get("customer"), "/customer")
     admission = tollgate.admission
     answer = await admission.hold(token.tenant, customer, ask_of(body), hold_id_in(body), ttl_in(body))
@@ -234,3 +239,6 @@ def _document(document: dict[str, Any], status: int) -> Response:
 
 def _unknown() -> Exception:
     return not_found("hold with this id")
+
+
+HOLD_ROUTE: Final = HotRoute("/v1/holds", "holds:write", opened)

@@ -15,6 +15,7 @@ from api.auth import needs
 from api.bodies import JSON, described_body
 from api.commanding import Key, needed_key
 from api.consuming import consume
+from api.hot import HotRoute
 from api.pages import Id
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, Problem, not_found
@@ -108,7 +109,11 @@ _KEYED: Final[dict[int | str, dict[str, Any]]] = {
 @router.post("/v1/quota/check", response_model=CheckAnswer, responses=BODY_RESPONSES, openapi_extra=_BODY)
 async def post_check(request: Request, tollgate: Tollgate, token: Asker) -> Response:
     """Whether this may be used now; changes nothing."""
-    body = await json_body(request)
+    return await checked(tollgate, token, await json_body(request))
+
+
+async def checked(tollgate: Application, token: Token, body: dict[str, Any]) -> Response:
+    """The answer to a body that asks whether something may be used."""
     customer = check_id(body.get("customer"), "/customer")
     return _answer(await tollgate.admission.check(token.tenant, customer, ask_of(body)))
 
@@ -204,3 +209,6 @@ async def _customer(
 
 def _answer(checked: Checked) -> Response:
     return Response(orjson.dumps(checked.document()), media_type=JSON)
+
+
+CHECK_ROUTE: Final = HotRoute("/v1/quota/check", "quota:check", checked)

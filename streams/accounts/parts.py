@@ -41,8 +41,8 @@ class Part:
     weight: int = 0
 
     def arguments(self, partition: int) -> tuple[list[str], list[str | bytes | int]]:
-        """KEYS and ARGV of the script, from KEYS[2] and ARGV[12] on."""
-        places = {key: place for place, key in enumerate(self.values, 2)}
+        """KEYS and ARGV of the script, from KEYS[3] and ARGV[12] on."""
+        places = {key: place for place, key in enumerate(self.values, 3)}
         keys = list(self.values)
         tail: list[str | bytes | int] = [len(self.values), len(self.brief), *self.values.values()]
         tail += [places[key] for key in self.brief]

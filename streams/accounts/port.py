@@ -90,7 +90,8 @@ class Accounts(Protocol):
         endings: Sequence[HoldEnd] = ...,
     ) -> None:
         """Sets the accounts and documents, ends holds, and moves from ledger offset `expected` to `after`, else
-        PositionMoved. A customer's holds end in the same step in which its account changes.
+        PositionMoved; Unavailable also where the store may have lost holds that nobody has brought back yet. A
+        customer's holds end in the same step in which its account changes.
 
         `serving` False marks the partition as being rebuilt. Applied already (`after` stands) is success. With
         `expected` = `after.offset` and no accounts it is the beat: it proves that the last writes still stand."""

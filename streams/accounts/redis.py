@@ -24,7 +24,7 @@ from schemas.documents import OPERATION_KEPT_MS
 from schemas.errors import Doubt, Unavailable
 from streams.accounts.parts import PART_MAX_ACCOUNTS, Part, account_key, document_key, parts_of
 from streams.accounts.port import HoldEnd, Position, PositionMoved, Standing
-from streams.admission.keys import holds_key, meta_key
+from streams.admission.keys import holds_key, journal_key, meta_key
 from streams.admission.store import script_text
 from streams.admission.values import unpack_ended, unpack_names
 
@@ -180,7 +180,7 @@ class RedisAccounts:
             keys, tail = part.arguments(partition)
             async with self._guarded():
                 answer = await self._apply(
-                    keys=[meta_key(partition), *keys],
+                    keys=[meta_key(partition), journal_key(partition), *keys],
                     args=[
                         after.ledger_id,
                         expected,
@@ -196,6 +196,8 @@ class RedisAccounts:
                         *tail,
                     ],
                 )
+            if answer[0] == 2:
+                raise Unavailable(f"redis: it has restarted, and partition {partition} may lack holds")
             if not answer[0]:
                 found = _position(answer[1:])
                 if found is not None and (found.ledger_id, found.offset) == (after.ledger_id, after.offset):
@@ -210,7 +212,10 @@ class RedisAccounts:
         now_ms = time.time_ns() // 1_000_000
         async with self._guarded():
             return bool(
-                await self._beat(keys=[meta_key(partition)], args=[expected.ledger_id, expected.offset, now_ms])
+                await self._beat(
+                    keys=[meta_key(partition), journal_key(partition)],
+                    args=[expected.ledger_id, expected.offset, now_ms],
+                )
             )
 
     async def standing(self, partition: int) -> Standing:

@@ -191,8 +191,22 @@ class Standing:
         return told
 
 
-def standing_of(hold_id: str, customer: str, hold: Hold | Ended) -> Standing:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is told with a hold where it was granted, extended or asked for again."""
+
+    available: int
+    quotas: tuple[QuotaLeft, ...]
+    affordable: dict[str, int | None]
+
+
+def standing_of(
+    hold_id: str, customer: str, hold: Hold | Ended, beside: Beside | None = None, *, created: bool = False
+) -> Standing:
     """A hold as Redis has it."""
+    available, quotas, affordable = (
+        (None, (), {}) if beside is None else (beside.available, beside.quotas, beside.affordable)
+    )
     if isinstance(hold, Ended):
         return Standing(
             hold_id,
@@ -203,6 +217,9 @@ def standing_of(hold_id: str, customer: str, hold: Hold | Ended) -> Standing:
             hold.generation,
             ended_ms=hold.ended_ms,
             charged=int(hold.charged) if hold.charged else None,
+            available=available,
+            quotas=quotas,
+            affordable=affordable,
         )
     return Standing(
         hold_id,
@@ -216,6 +233,10 @@ def standing_of(hold_id: str, customer: str, hold: Hold | Ended) -> Standing:
         allocation=hold.allocation,
         settling=bool(hold.settling),
         asked=orjson.loads(hold.body),
+        available=available,
+        quotas=quotas,
+        affordable=affordable,
+        created=created,
     )
 
 

@@ -31,6 +31,7 @@ from schemas.errors import Conflict, Unavailable
 from schemas.ids import partition_of
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
 from streams.admission.answers import (
+    Beside,
     Checked,
     Denial,
     Standing,
@@ -124,6 +125,7 @@ class Admission:
         self._now = now
         self._patience_seconds = patience_seconds
         self._trust = Trust()
+        store.when_lost = self._trust.lost
         self._breaker = Breaker(time.monotonic)
         self._accounts: dict[str, tuple[bytes | None, Account | None]] = {}
         self._reach: dict[str, dict[str, int]] = {}
@@ -157,15 +159,15 @@ class Admission:
         partition, key = await self._where(tenant, customer)
         count = await self._partitions()
         digest = digest_of(customer, ask, ttl_seconds)
-        beside = True
+        listed = True
         if hold_id is None:
             hold_id = own_id("h_", partition, count)
         elif (at := directory_partition(hold_id, count)) != partition:
-            beside = False
+            listed = False
             named = await self._ask(self.store.claim_directory(at, tenant, hold_id, key, ttl_seconds * 1000))
             if named != key:
                 raise _conflict(hold_id)
-        return await self._reserve(partition, key, tenant, customer, ask, hold_id, digest, ttl_seconds, beside=beside)
+        return await self._reserve(partition, key, tenant, customer, ask, hold_id, digest, ttl_seconds, listed=listed)
 
     async def hold_amount(
         self, tenant: str, customer: str, hold_id: str, amount: int, ttl_seconds: int = TTL_SECONDS
@@ -179,7 +181,7 @@ class Admission:
         """Holds for a record of ours that names the hold beside its customer: no directory need know it."""
         partition, key = await self._where(tenant, customer)
         digest = digest_of(customer, ask, ttl_seconds)
-        return await self._reserve(partition, key, tenant, customer, ask, hold_id, digest, ttl_seconds, beside=False)
+        return await self._reserve(partition, key, tenant, customer, ask, hold_id, digest, ttl_seconds, listed=False)
 
     async def release_amount(self, tenant: str, customer: str, hold_id: str) -> None:
         """Ends a hold of `hold_amount` whose command came to nothing."""
@@ -236,7 +238,8 @@ class Admission:
                     self._trust.saw(partition, answer.offset)
                     self._remember(partition, key, tenant, hold_id, answer.hold)
                     self._saw_reach(key, assessment, answer.held)
-                    return self._standing(hold_id, customer, answer.hold, account, catalogue, assessment, answer.held)
+                    beside = self._beside(account, catalogue, assessment, answer.held)
+                    return standing_of(hold_id, customer, answer.hold, beside)
                 case Refused():
                     if not self._saw_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
@@ -319,7 +322,7 @@ class Admission:
         digest: str,
         ttl_seconds: int,
         *,
-        beside: bool,
+        listed: bool,
     ) -> Standing | Denial:
         for _ in range(ATTEMPTS):
             seen, account = self._accounts.get(key, (None, None))
@@ -335,7 +338,7 @@ class Admission:
             answer = await self._ask(
                 self.store.reserve(
                     partition, key, seen, self._trust.of(partition), hold_id, hold, ttl_seconds * 1000,
-                    assessment.bounds, tenant if beside else None,
+                    assessment.bounds, tenant if listed else None,
                 )
             )  # fmt: skip
             match answer:
@@ -344,13 +347,14 @@ class Admission:
                     opened = opened_hold(hold, assessment, answer.expires_ms)
                     self._remember(partition, key, tenant, hold_id, opened)
                     self._saw_reach(key, assessment, answer.held)
-                    standing = self._standing(hold_id, customer, opened, account, catalogue, assessment, answer.held)
-                    return replace(standing, created=True)
+                    beside = self._beside(account, catalogue, assessment, answer.held)
+                    return standing_of(hold_id, customer, opened, beside, created=True)
                 case Refused():
                     if not self._saw_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
                 case Same():
-                    return self._standing(hold_id, customer, answer.hold, account, catalogue, assessment, answer.held)
+                    beside = self._beside(account, catalogue, assessment, answer.held)
+                    return standing_of(hold_id, customer, answer.hold, beside)
                 case Conflicting():
                     raise _conflict(hold_id)
                 case _:
@@ -366,6 +370,9 @@ class Admission:
                 self._trust.saw(partition, answer.offset)
                 return account, answer.held
             await self._again(partition, key, answer)
+            if isinstance(answer, Stale):
+                HURRIES.set(False)
+                return self._accounts[key][1], answer.held
         raise _restless(key)
 
     async def _look(self, partition: int, key: str, tenant: str, ask: Ask) -> tuple[Assessment, Held]:
@@ -378,7 +385,16 @@ class Admission:
             answer = await self._ask(self.store.check(partition, key, seen, self._trust.of(partition), names))
             if not isinstance(answer, Held):
                 await self._again(partition, key, answer)
-                continue
+                if not isinstance(answer, Stale):
+                    continue
+                # What is held was told beside the account that stands: it need not be asked again for the same names.
+                account = self._accounts[key][1]
+                now = self._time_of(account)
+                assessment = assess(account, self._catalogue(tenant, now), ask, now, reach)
+                if names != [bound.name for bound in assessment.bounds]:
+                    continue
+                HURRIES.set(False)
+                answer = Held(answer.offset, answer.held)
             self._trust.saw(partition, answer.offset)
             if all(
                 bound.kind != "reach" or (reach or {}).get(bound.name, 0) >= held
@@ -472,26 +488,16 @@ class Admission:
             self._denials.denied(denial)
         return denial
 
-    def _standing(
+    def _beside(
         self,
-        hold_id: str,
-        customer: str,
-        hold: Hold | Ended,
         account: Account | None,
         catalogue: CompiledCatalogue | None,
         assessment: Assessment,
         held: tuple[int, ...],
-    ) -> Standing:
-        available = assessment.room - held[0]
-        bought = buys(
-            account, catalogue, assessment, available, self._time_of(account), self._reach_after(assessment, held)
-        )
-        return replace(
-            standing_of(hold_id, customer, hold),
-            available=available,
-            quotas=quotas_left(assessment, held),
-            affordable=bought,
-        )
+    ) -> Beside:
+        available, reach = assessment.room - held[0], self._reach_after(assessment, held)
+        bought = buys(account, catalogue, assessment, available, self._time_of(account), reach)
+        return Beside(available, quotas_left(assessment, held), bought)
 
     def _remember(self, partition: int, key: str, tenant: str, hold_id: str, hold: Hold) -> None:
         if len(self._granted) >= HOLDS_KEPT:

@@ -2,7 +2,8 @@
 
 Redis may lose its last writes or all; it keeps what it kept in order. So a mark in it says how far the journal is known
 to stand there, and in which run of Redis. Another run, or no mark: all the journal tells behind the mark is looked at,
-and what is neither there nor known to have ended is opened again. What entries of the ledger ended is known by then:
+and what is neither there nor known to have ended is opened again, what was extended is extended again, what its holder
+ended is ended again. What entries of the ledger ended is known by then:
 the ledger was folded first.
 
 What can still be lost: a hold granted in the last moment whose line had not reached the journal, and that its holder
@@ -19,11 +20,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Final
 
-from redis import RedisError
-
 from schemas.errors import Unavailable
 from streams.admission.journal import Line, journal_ends, read_journal, tenant_of
-from streams.admission.keys import directory_partition, hold_keys
+from streams.admission.keys import directory_partition
 from streams.admission.store import DIRECTORY_KEPT_MS, HoldStore
 from streams.admission.values import Hold
 
@@ -72,7 +71,10 @@ class HoldKeeper:
         restored = 0
         now = self._now_ms()
         for (account, hold_id), hold in found.items():
-            if hold is not None and hold.expires_ms > now:
+            if hold is None:
+                if mark.offset is not None:  # else nothing was kept that could be open
+                    await self._store.end(partition, account, hold_id, "released")
+            elif hold.expires_ms > now:
                 restored += await self._open(partition, account, hold_id, hold)
         await self._store.mark(partition, mark.run, end)
         if restored:
@@ -97,18 +99,12 @@ class HoldKeeper:
 
     async def count_open(self, partitions: list[int]) -> int:
         """Holds that are open in these partitions."""
-        keys = [
-            hold_keys(partition, account)[1]
-            for partition in partitions
-            for account in await self._store.due(partition, FAR_MS, COUNTED_CUSTOMERS)
-        ]
-        try:
-            async with self._store.redis.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.zcard(key)
-                return sum(await pipeline.execute())
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"redis: {error}") from error
+        counted = 0
+        for partition in partitions:
+            counted += await self._store.count_open(
+                partition, await self._store.due(partition, FAR_MS, COUNTED_CUSTOMERS)
+            )
+        return counted
 
     async def close(self) -> None:
         """Gives connections back."""

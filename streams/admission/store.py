@@ -6,20 +6,16 @@ be repeated: holds are found by their id. Nothing is tried again here.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
 from rating.admission import Bound
-from streams.admission.keys import customer_keys, denial_key, directory_key, journal_key, sweep_key
-from streams.admission.turns import Turns
+from streams.admission.keys import customer_keys, denial_key, directory_key, hold_keys, journal_key, sweep_key
+from streams.admission.turns import WAIT_SECONDS, Turns
 from streams.admission.values import (
     Conflicting,
     Ended,
@@ -43,6 +39,7 @@ from streams.admission.values import (
     unpack_ended,
     unpack_hold,
 )
+from streams.admission.wire import NoScript, Wire, Word
 
 DIRECTORY_KEPT_MS: Final = 25 * 60 * 60 * 1000
 """A directory entry outlives the hold it is about by this: ended holds are answered for 24 hours."""
@@ -61,14 +58,21 @@ def script_text(name: str, package: str = "streams.admission") -> str:
 
 
 class HoldStore:
-    """The scripts on redis-py."""
+    """The scripts on one connection."""
 
-    def __init__(self, url: str, timeout_seconds: float = 0.25, now_ms: int | None = None) -> None:
-        """`now_ms` is for tests: a clock that stands where it is put, instead of Redis's own."""
-        self.redis: Redis = Redis.from_url(
-            url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
-        )
-        self._turns = Turns()
+    def __init__(
+        self,
+        url: str,
+        timeout_seconds: float = 0.25,
+        now_ms: int | None = None,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        """How long Redis may take to answer, and how long a call waits until it is asked. `now_ms` is for tests: a
+        clock that stands where it is put, instead of Redis's own."""
+        self.when_lost: Callable[[], None] = lambda: None
+        """Told at once when the connection breaks: Redis may come back with less than it had."""
+        self._wire = Wire(url, timeout_seconds, self._lost)
+        self._turns = Turns(wait_seconds)
         self.now_ms = now_ms
         self._scripts: dict[str, tuple[str, str]] = {}
 
@@ -235,7 +239,7 @@ class HoldStore:
     async def due(self, partition: int, now_ms: int, count: int) -> list[str]:
         """Customers of whom something is due, the earliest first."""
         async with self._turns:
-            found: list[bytes] = await self.redis.execute_command(  # type: ignore[no-untyped-call]
+            found: list[bytes] = await self._wire.call(
                 "ZRANGEBYSCORE", sweep_key(partition), "-inf", now_ms, "LIMIT", 0, count
             )
         return [name.decode() for name in found]
@@ -244,17 +248,22 @@ class HoldStore:
         """The account whose hold this id names: this one, if it named none."""
         key = directory_key(partition, tenant, hold_id)
         async with self._turns:
-            stands = await self.redis.set(key, account, nx=True, get=False, px=ttl_ms + DIRECTORY_KEPT_MS)
-            if stands:
+            if await self._wire.call("SET", key, account, "NX", "PX", ttl_ms + DIRECTORY_KEPT_MS):
                 return account
-            found: bytes | None = await self.redis.execute_command("GET", key)  # type: ignore[no-untyped-call]
+            found: bytes | None = await self._wire.call("GET", key)
         return found.decode() if found is not None else account
 
     async def directory(self, partition: int, tenant: str, hold_id: str) -> str | None:
         """The account whose hold an id names."""
         async with self._turns:
-            found: bytes | None = await self.redis.execute_command("GET", directory_key(partition, tenant, hold_id))  # type: ignore[no-untyped-call]
+            found: bytes | None = await self._wire.call("GET", directory_key(partition, tenant, hold_id))
         return found.decode() if found is not None else None
+
+    async def count_open(self, partition: int, accounts: Sequence[str]) -> int:
+        """How many holds of these customers are open."""
+        async with self._turns:
+            counted = [self._wire.call("ZCARD", hold_keys(partition, account)[1]) for account in accounts]
+            return sum(await asyncio.gather(*counted))
 
     async def mark(self, partition: int, run: str = "", offset: int = 0) -> Mark:
         """How far the journal stands in this Redis; with `run` it is set first, if Redis is still in that run."""
@@ -268,22 +277,25 @@ class HoldStore:
     async def keep_denial(self, partition: int, tenant: str, denial_id: str, document: bytes) -> None:
         """Keeps what a denial was about."""
         async with self._turns:
-            await self.redis.set(denial_key(partition, tenant, denial_id), document, px=DENIAL_KEPT_MS)
+            await self._wire.call("SET", denial_key(partition, tenant, denial_id), document, "PX", DENIAL_KEPT_MS)
 
     async def denial(self, partition: int, tenant: str, denial_id: str) -> bytes | None:
         """What a denial was about."""
         async with self._turns:
-            found: bytes | None = await self.redis.execute_command("GET", denial_key(partition, tenant, denial_id))  # type: ignore[no-untyped-call]
+            found: bytes | None = await self._wire.call("GET", denial_key(partition, tenant, denial_id))
         return found
 
     async def close(self) -> None:
         """Gives connections back."""
-        await self.redis.aclose()
+        await self._wire.close()
 
-    async def _run(self, name: str, keys: list[str], account: str, *arguments: Any) -> Any:
+    def _lost(self) -> None:
+        self.when_lost()
+
+    async def _run(self, name: str, keys: list[str], account: str, *arguments: Word) -> Any:
         return await self._eval(name, keys, account, "" if self.now_ms is None else self.now_ms, *arguments)
 
-    async def _eval(self, name: str, keys: list[str], *arguments: Any) -> Any:
+    async def _eval(self, name: str, keys: list[str], *arguments: Word) -> Any:
         known = self._scripts.get(name)
         if known is None:
             text = script_text(name)
@@ -291,9 +303,9 @@ class HoldStore:
         text, digest = known
         async with self._turns:
             try:
-                return await self.redis.evalsha(digest, len(keys), *keys, *arguments)
-            except exceptions.NoScriptError:
-                return await self.redis.eval(text, len(keys), *keys, *arguments)
+                return await self._wire.call("EVALSHA", digest, len(keys), *keys, *arguments)
+            except NoScript:
+                return await self._wire.call("EVAL", text, len(keys), *keys, *arguments)
 
 
 def _seen(seen: Seen) -> bytes:
@@ -310,8 +322,7 @@ def _amounts(values: Sequence[bytes]) -> tuple[int, ...]:
 
 def _doubtful(answer: Sequence[Any], asked: Trusted) -> Stale | Untrusted:
     if answer[0] == b"stale":
-        # A nil ends an array of Lua's.
-        return Stale(answer[1].decode(), int(answer[2]), answer[3] if len(answer) > 3 else None)
+        return Stale(answer[1].decode(), int(answer[2]), answer[3] or None, _amounts(answer[4:]))
     told = [*answer[1:], None, None, None, None]
     ledger = told[0].decode() if told[0] is not None else ""
     return Untrusted(ledger, int(told[1] or 0), told[2] == b"1", int(told[3] or 0), asked)

@@ -12,8 +12,6 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
-from redis import exceptions
-
 from schemas.errors import Unavailable
 
 CALLS_AT_ONCE: Final = 16
@@ -23,22 +21,12 @@ WAIT_SECONDS: Final = 2.0
 HURRIES: Final[ContextVar[bool]] = ContextVar("HURRIES", default=False)
 """Whether the task at hand asks again what it has asked before."""
 
-_AWAY = (
-    exceptions.BusyLoadingError,
-    exceptions.ClusterDownError,
-    exceptions.ConnectionError,
-    exceptions.OutOfMemoryError,
-    exceptions.ReadOnlyError,
-    exceptions.TimeoutError,
-    exceptions.TryAgainError,
-    OSError,
-)
-
 
 class Turns:
-    """Entered for each call; Redis being away comes out as Unavailable. One event loop."""
+    """Entered for each call. Errors: Unavailable for one that too many were before. One event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -52,7 +40,7 @@ class Turns:
         else:
             self._waiting.append(turn)
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(self._wait_seconds):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
@@ -67,8 +55,6 @@ class Turns:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pass_on()
-        if isinstance(error, _AWAY):
-            raise Unavailable(f"redis: {error}") from error
 
     def _pass_on(self) -> None:
         while self._waiting:

@@ -108,6 +108,8 @@ class Stale:
     ledger_id: str
     offset: int
     account: bytes | None
+    held: tuple[int, ...] = ()
+    """Of a check: what is held of each name beside this account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from backing import launch
 from backing.service import silent
@@ -110,13 +111,15 @@ class Place:
 
     ledger: Ledger
     admission: Admission
+    redis: Redis
 
 
 async def place_of(redis_url: str, timeout_seconds: float = 2.0) -> Place:
     """A partition that serves and is trusted, in an emptied Redis."""
     store = HoldStore(redis_url, timeout_seconds)
-    await store.redis.flushall()
+    redis = Redis.from_url(redis_url)
+    await redis.flushall()
     ledger = Ledger(RedisAccounts(redis_url))
     await ledger.apply()
     admission = Admission(store, 1, book_of(), patience_seconds=0.0)
-    return Place(ledger, admission)
+    return Place(ledger, admission, redis)

@@ -46,7 +46,7 @@ class RecordedHolds(HoldStore):
     """The scripts of admission, recorded."""
 
     def __init__(self, url: str, record: Record) -> None:
-        super().__init__(url, timeout_seconds=20.0)
+        super().__init__(url, timeout_seconds=20.0, wait_seconds=60.0)
         self._record = record
         self._wrapped: dict[str, str] = {}
 
@@ -55,10 +55,14 @@ class RecordedHolds(HoldStore):
             return await super()._eval(name, keys, *arguments)
         async with self._turns:
             if name not in self._wrapped:
-                self._wrapped[name] = await self.redis.script_load(_WRAPPED.format(script=script_text(name)))
-            order, answer = await self.redis.evalsha(self._wrapped[name], len(keys), *keys, *arguments)  # type: ignore[misc]
+                self._wrapped[name] = await self._load(_WRAPPED.format(script=script_text(name)))
+            order, answer = await self._wire.call("EVALSHA", self._wrapped[name], len(keys), *keys, *arguments)
         self._record.add(int(order), Step(name, list(arguments), answer))
         return answer
+
+    async def _load(self, script: str) -> str:
+        digest: bytes = await self._wire.call("SCRIPT", "LOAD", script)
+        return digest.decode()
 
 
 class RecordedAccounts(RedisAccounts):

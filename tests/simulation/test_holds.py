@@ -32,6 +32,7 @@ async def place(redis_url: str) -> AsyncIterator[Place]:
     await asyncio.sleep(0.002)
     await made.ledger.apply()
     yield made
+    await made.redis.aclose()
     await made.admission.close()
     await made.ledger.accounts.close()
 
@@ -177,7 +178,7 @@ async def test_a_hold_expires_by_redis_s_clock_and_its_money_comes_free(place: P
     store.now_ms += 24 * 3600 * 1000
     assert sum(await store.sweep(0, "1:t:c")) == 2
     assert await store.due(0, store.now_ms, 10) == []
-    assert await store.redis.exists("{0}:h:1:t:c", "{0}:hx:1:t:c", "{0}:hf:1:t:c") == 0
+    assert await place.redis.exists("{0}:h:1:t:c", "{0}:hx:1:t:c", "{0}:hf:1:t:c") == 0
 
 
 async def test_an_account_that_changed_is_seen_before_anything_is_held(place: Place) -> None:
@@ -192,7 +193,7 @@ async def test_a_redis_that_was_emptied_is_not_believed(place: Place) -> None:
     """Until its owner has beaten again; then what there is counts."""
     await place.ledger.apply(rich(10 * NANOS))
     assert (await place.admission.held("t", "c"))[2] == 10 * NANOS
-    await place.admission.store.redis.flushall()
+    await place.redis.flushall()
     with pytest.raises(Unavailable):
         await place.admission.hold("t", "c", Ask(AmountAsk(1)))
     assert (await place.admission.check("t", "c", Ask(AmountAsk(1)))).reason == "unavailable"

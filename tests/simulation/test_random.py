@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from rating.admission import AmountAsk, Ask, MeterAsk
 from rating.holds import HOLD, OPEN, HoldName
@@ -170,6 +171,7 @@ class World:
     def __init__(self, url: str, seed: int) -> None:
         self.random = random.Random(seed)
         self.record = Record()
+        self.redis = Redis.from_url(url)
         self.store = RecordedHolds(url, self.record)
         self.store.now_ms = BEGINNING_MS
         self.accounts = RecordedAccounts(url, self.record)
@@ -183,7 +185,7 @@ class World:
         self.done = False
 
     async def begin(self) -> None:
-        await self.store.redis.flushall()
+        await self.redis.flushall()
         for number in range(CUSTOMERS):
             account = new_account("t", f"c{number}")
             account.currency = "USD"
@@ -314,6 +316,7 @@ class World:
         return model
 
     async def close(self) -> None:
+        await self.redis.aclose()
         await self.admission.close()
         await self.accounts.close()
 
@@ -326,7 +329,7 @@ async def check(redis_url: str, seed: int, operations: int = OPERATIONS) -> Mode
         assert {hold.state for hold in model.holds.values()} <= {"settled", "released", "expired"}
         for number in range(CUSTOMERS):
             account = account_key("t", f"c{number}")
-            left = await world.store.redis.hgetall(f"{{0}}:h:{account}")  # type: ignore[misc]
+            left = await world.redis.hgetall(f"{{0}}:h:{account}")  # type: ignore[misc]
             assert {name.partition(b":")[0] for name in left} <= {b"e"}, "something is still held"
             assert model.balances[account] == world.values[f"c{number}"].balance
             for name, value in left.items():

@@ -31,7 +31,7 @@ end
 local held = held_of(names)
 local which = refusing(held, rooms, wanted)
 if which > 0 then return answer('refused', offset, which, held) end
-take(names, wanted)
+take(names, wanted, held, {})
 local place = {}
 for i, name in ipairs(hold[NAMES]) do place[name] = i end
 for i, name in ipairs(names) do

@@ -27,6 +27,12 @@ local function clock(given)
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- Whether this Redis runs anew since its holds were last brought up to their journal; mark: see mark.lua.
+local function restarted(mark)
+  local run = redis.call('HGET', mark, 'run')
+  return run and run ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
 local function plus(a, b)
   local low = tonumber(string.sub(a, 16)) + tonumber(string.sub(b, 16))
   local high = tonumber(string.sub(a, 1, 15)) + tonumber(string.sub(b, 1, 15))
@@ -61,13 +67,6 @@ local function give(names, amounts)
   end
 end
 
-local function take(names, amounts)
-  local held = held_of(names)
-  for i, name in ipairs(names) do
-    if amounts[i] ~= ZERO then redis.call('HSET', HOLDS, 'c:' .. name, plus(held[i], amounts[i])) end
-  end
-end
-
 local function link(field, id)
   local raw = redis.call('HGET', HOLDS, field)
   local ids = raw and cmsgpack.unpack(raw) or {}
@@ -85,10 +84,20 @@ local function unlink(field, id)
   if #left == 0 then redis.call('HDEL', HOLDS, field) else redis.call('HSET', HOLDS, field, cmsgpack.pack(left)) end
 end
 
--- Opens a hold: its value, its counters, its names.
-local function open(id, hold)
-  redis.call('HSET', HOLDS, 'h:' .. id, cmsgpack.pack(hold))
-  take(hold[NAMES], hold[AMOUNTS])
+-- Counts what is held beside what is held already; `told`, a list of fields and values, is written with it.
+local function take(names, amounts, held, told)
+  for i, name in ipairs(names) do
+    if amounts[i] ~= ZERO then
+      told[#told + 1] = 'c:' .. name
+      told[#told + 1] = plus(held[i], amounts[i])
+    end
+  end
+  if #told > 0 then redis.call('HSET', HOLDS, unpack(told)) end
+end
+
+-- Opens a hold beside what is held of its names: its value, its counters, its names.
+local function open(id, hold, held)
+  take(hold[NAMES], hold[AMOUNTS], held, {'h:' .. id, cmsgpack.pack(hold)})
   if hold[SESSION] ~= '' then link('s:' .. hold[SESSION], id) end
   if hold[ALLOCATION] ~= '' then link('a:' .. hold[ALLOCATION], id) end
   redis.call('ZADD', EXPIRY, hold[EXPIRES], id)
@@ -165,20 +174,11 @@ local function look(seen, ledger, floor)
   if how == '' then same = not account
   elseif how == '=' then same = account and '=' .. account == seen
   else same = account and '#' .. redis.sha1hex(account) == seen end
-  if not same then return {'stale', stands[1], stands[2], account} end
+  if not same then return {'stale', stands[1], stands[2], account or ''} end
   return nil, stands[2]
 end
 
--- Triplets name, room, wanted in ARGV from `first` on. room: '*' any, '-' none at all.
-local function constraints(first)
-  local names, rooms, wanted = {}, {}, {}
-  for i = first, #ARGV, 3 do
-    names[#names + 1], rooms[#rooms + 1], wanted[#wanted + 1] = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  end
-  return names, rooms, wanted
-end
-
--- The first constraint that does not hold, 0 if all do.
+-- The first constraint that does not hold, 0 if all do. room: '*' any, '-' none at all.
 local function refusing(held, rooms, wanted)
   for i = 1, #held do
     local sum = plus(held[i], wanted[i])

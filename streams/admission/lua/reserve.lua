@@ -37,7 +37,7 @@ if stands[2] then return answer('ended', offset, stands[2], held) end
 local which = refusing(held, rooms, wanted)
 if which > 0 then return answer('refused', offset, which, held) end
 local expires = now + tonumber(ARGV[8])
-open(id, {digest, 1, expires, ARGV[9], ARGV[10], names, meters, wanted, '', ARGV[11], '', ARGV[12]})
+open(id, {digest, 1, expires, ARGV[9], ARGV[10], names, meters, wanted, '', ARGV[11], '', ARGV[12]}, held)
 if KEYS[7] then redis.call('SET', KEYS[7], NAME, 'PX', ARGV[13]) end
 for i = 1, #held do held[i] = plus(held[i], wanted[i]) end
 return answer('granted', offset, expires, held)
