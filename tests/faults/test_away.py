@@ -42,8 +42,9 @@ RESULTS = ROOT / "benchmarks" / "results" / "away.md"
 HEAD = """\
 # Stores away: what a user sees
 
-`make faults` on {machine}, {cpus} CPUs shared by Kafka, Redis, ClickHouse, Tollgate and the load; {date}. Each store is
-stopped for {seconds:.0f} s while one user asks for each of these ten times a second, and a producer with a spool sends
+`make faults` on {machine}, {cpus} CPUs shared by Kafka, Redis, ClickHouse, Tollgate and the load; {date}, with
+{waiting:.0f} processes on average that wanted a CPU (load average of the last 15 minutes). Each store is stopped for
+{seconds:.0f} s while one user asks for each of these ten times a second, and a producer with a spool sends
 {rate} events a second. A cell has, by status, how many answers there were, in how many seconds half of them came, and
 the slowest. What was answered 202 was charged once, as was every event of the producer; then all was as before.
 
@@ -178,7 +179,7 @@ def table() -> Iterator[Table]:
     if len(made.rows) >= len(ALONE) + len(PAIRS):
         told = HEAD.format(
             machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            cpus=os.cpu_count(), date=datetime.now(UTC).strftime("%Y-%m-%d"), seconds=LONG_SECONDS,
+            cpus=os.cpu_count(), waiting=os.getloadavg()[2], date=datetime.now(UTC).strftime("%Y-%m-%d"), seconds=LONG_SECONDS,
             rate=SPOOLED_PER_SECOND, names=" | ".join(FINE), rules=" | ".join(["---"] * len(FINE)),
         )  # fmt: skip
         RESULTS.write_text(told + "".join(made.rows))

@@ -29,7 +29,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "faults.md"
 HEAD = """\
 # Faults, long form
 
-`make faults` on {machine}, {cpus} CPUs shared by Kafka, Redis, ClickHouse, the workers, the sink and the load; {date}.
+`make faults` on {machine}, {cpus} CPUs shared by Kafka, Redis, ClickHouse, the workers, the sink and the load; {date},
+with {waiting:.0f} processes on average that wanted a CPU (load average of the last 15 minutes).
 Every line: a seeded load with 25 % repeats, conflicts, 30 kinds of broken input and records in the wrong partition; at
 its end every input record has exactly one entry, `seq` is dense, and amounts and balances agree to the nano in ledger,
 Redis and ClickHouse with an auditor that shares no code with the pipeline. `settled`: seconds from the last record sent
@@ -63,7 +64,10 @@ def report() -> Iterator[Report]:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
         date = datetime.now(UTC).strftime("%Y-%m-%d")
-        RESULTS.write_text(HEAD.format(machine=machine, cpus=os.cpu_count(), date=date) + "".join(kept.rows))
+        RESULTS.write_text(
+            HEAD.format(machine=machine, cpus=os.cpu_count(), date=date, waiting=os.getloadavg()[2])
+            + "".join(kept.rows)
+        )
 
 
 async def _end(made: Scene, fault: str, begun: float, report: Report) -> None:
