@@ -5,7 +5,8 @@ Errors: as of the ports; Unavailable at once while a breaker is open.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -38,18 +39,19 @@ class GuardedPublisher:
     """A publisher on another. Whoever waits for Kafka in vain waits for at most the other's time-out, and after a few
     of them nobody does."""
 
-    def __init__(self, publisher: Sender, breaker: Breaker) -> None:
+    def __init__(self, publisher: Sender, breaker: Breaker, measures: Measures) -> None:
         self._publisher = publisher
         self._breaker = breaker
+        self._measures = measures
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Returns once Kafka has all with acks=all."""
-        with self._breaker.guarded():
+        with self._breaker.guarded(), self._measured():
             await self._publisher.publish(records)
 
     async def put(self, record: Record, label: object) -> Delivery:
         """Returns once Kafka has the record: one that is only buffered does not tell whether Kafka is there."""
-        with self._breaker.guarded():
+        with self._breaker.guarded(), self._measured():
             delivery = await self._publisher.put(record, label)
             await delivery
         return delivery
@@ -57,6 +59,16 @@ class GuardedPublisher:
     async def close(self) -> None:
         """See the port."""
         await self._publisher.close()
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        begun = perf_counter()
+        try:
+            yield
+        except Unavailable:
+            self._measures.store_away("kafka")
+            raise
+        self._measures.store_answered("kafka", "publish", perf_counter() - begun)
 
 
 class GuardedRows:

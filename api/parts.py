@@ -106,6 +106,7 @@ class Parts:
     """Microseconds since the epoch."""
     rate_limit: tuple[int, int] = (0, 0)
     """Cost units a second that a token may ask for, and how many at once; 0: without limit."""
+    measures: Measures = field(default_factory=Measures)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     """By store: those that `accounts` and `publisher` ask through."""
     audit: AuditLog | None = None
@@ -130,7 +131,7 @@ class Application:
     """The parts, and what is made of them."""
 
     def __init__(self, parts: Parts) -> None:
-        self.measures = Measures()
+        self.measures = parts.measures
         self.breakers = {"clickhouse": Breaker("clickhouse"), **parts.breakers}
         """By store: whether it is asked."""
         parts = replace(parts, rows=GuardedRows(parts.rows, self.breakers["clickhouse"], self.measures))

@@ -24,6 +24,7 @@ from api.audit import FILE as AUDIT_FILE
 from api.audit import AuditLog
 from api.documents import Documents
 from api.guarded import GuardedPublisher
+from api.measures import Measures
 from api.parts import Parts
 from api.readiness import KafkaMetadata
 from api.rows import ClickHouseRows
@@ -98,7 +99,8 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
     breakers = {"redis": Breaker("redis"), "kafka": Breaker("kafka")}
     reader = settings.clickhouse_reader_url or clickhouse
     unguarded = Publisher(kafka, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
-    publisher = GuardedPublisher(unguarded, breakers["kafka"])
+    measures = Measures()
+    publisher = GuardedPublisher(unguarded, breakers["kafka"], measures)
     accounts, rows, metadata = (
         RedisAccounts(redis, REDIS_SECONDS, breakers["redis"]),
         ClickHouseRows(reader),
@@ -130,6 +132,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         max_future=settings.max_future // MICROSECOND,
         now=_now,
         rate_limit=(settings.rate_limit, settings.rate_burst),
+        measures=measures,
         breakers=breakers,
         audit=AuditLog(publisher, settings.tokens_file.with_name(AUDIT_FILE)),
         lags=LagWatch(kafka),

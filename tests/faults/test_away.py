@@ -179,8 +179,9 @@ def table() -> Iterator[Table]:
     if len(made.rows) >= len(ALONE) + len(PAIRS):
         told = HEAD.format(
             machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            cpus=os.cpu_count(), waiting=os.getloadavg()[2], date=datetime.now(UTC).strftime("%Y-%m-%d"), seconds=LONG_SECONDS,
-            rate=SPOOLED_PER_SECOND, names=" | ".join(FINE), rules=" | ".join(["---"] * len(FINE)),
+            cpus=os.cpu_count(), waiting=os.getloadavg()[2], date=datetime.now(UTC).strftime("%Y-%m-%d"),
+            seconds=LONG_SECONDS, rate=SPOOLED_PER_SECOND,
+            names=" | ".join(FINE), rules=" | ".join(["---"] * len(FINE)),
         )  # fmt: skip
         RESULTS.write_text(told + "".join(made.rows))
 
@@ -217,7 +218,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("caller", "away", "seconds"), CASES, indirect=["caller"])
+@pytest.mark.parametrize(("caller", "away", "seconds"), CASES, indirect=["caller"], scope="module")
 def test_what_a_user_sees_while_stores_are_away(
     caller: Caller, stage: Settings, table: Table, tmp_path: Path, away: str, seconds: float
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from api.guarded import GuardedPublisher
+from api.measures import Measures
 from api.readiness import KafkaMetadata
 from ingest.accept import Record
 from ingest.breaker import FAILURES, Breaker, State
@@ -34,7 +35,8 @@ async def test_after_some_failures_kafka_is_not_asked_any_more() -> None:
     """Whoever publishes and whoever waits for a place are refused at once, as the API's own commands are."""
     publisher = Counted(NOWHERE, bounds=Bounds(timeout_s=0.1))
     breaker = Breaker("kafka")
-    guarded = GuardedPublisher(publisher, breaker)
+    measures = Measures()
+    guarded = GuardedPublisher(publisher, breaker, measures)
     for _ in range(FAILURES - 1):
         with pytest.raises(Unavailable):
             await guarded.publish([RECORD])
@@ -47,6 +49,7 @@ async def test_after_some_failures_kafka_is_not_asked_any_more() -> None:
     with pytest.raises(Unavailable, match="not asked now"):
         await guarded.put(RECORD, "label")
     assert publisher.asked == FAILURES - 1
+    assert measures.registry.get_sample_value("tollgate_store_unavailable_total", {"store": "kafka"}) == FAILURES
     await guarded.close()
 
 
@@ -64,7 +67,7 @@ async def test_a_record_that_kafka_cannot_take_says_nothing_of_kafka() -> None:
     """It was refused before Kafka was asked."""
     breaker = Breaker("kafka", failures=1)
     async with asyncio.timeout(30):
-        guarded = GuardedPublisher(Publisher(NOWHERE), breaker)
+        guarded = GuardedPublisher(Publisher(NOWHERE), breaker, Measures())
         with pytest.raises(InvalidInput):
             await guarded.put(Record(USAGE_EVENTS, b"c", b"x" * INPUT_RECORD_MAX_BYTES), "label")
     assert breaker.state == State.CLOSED
