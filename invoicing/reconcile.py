@@ -44,6 +44,15 @@ class Equation:
         return {"name": name, **({side: format_nanos(value) for side, value in sides.items()} if self.money else sides)}
 
 
+def drift_of(equations: Iterable[Equation]) -> dict[str, int]:
+    """By name the greatest difference in any partition: one that holds elsewhere does not hide one that does not."""
+    found: dict[str, int] = {}
+    for equation in equations:
+        if abs(equation.difference) >= abs(found.get(equation.name, 0)):
+            found[equation.name] = equation.difference
+    return found
+
+
 @dataclass(slots=True)
 class Sums:
     """What the ledger and its rows in ClickHouse must agree on, of one partition."""

@@ -31,6 +31,7 @@ from invoicing.flows.http_services import HttpServices
 from invoicing.flows.plans import KnownPlans
 from invoicing.jobs import Due, Jobs
 from invoicing.opening import LOCK, PUBLISH_SECONDS, now, opened
+from invoicing.reconcile import drift_of
 from invoicing.stripe.gateway import StripeGateway
 from invoicing.stripe.mirror import Tenant, mirror
 from invoicing.usage_rows import UsageRows
@@ -180,8 +181,8 @@ async def _stripe(parts: Parts) -> int:
 
 async def _reconcile(parts: Parts) -> int:
     equations = await evidence.gather(parts.settings)
-    for equation in equations:
-        parts.meters.drift.labels(equation.name).set(equation.difference)
+    for name, difference in drift_of(equations).items():
+        parts.meters.drift.labels(name).set(difference)
     parts.meters.reconciled_at.set(time.time())
     wrong = [equation.name for equation in equations if equation.difference]
     if wrong:

@@ -14,6 +14,7 @@ from invoicing.reconcile import (
     Sums,
     accounts_equations,
     dead_letters_equations,
+    drift_of,
     records_equations,
     rows_equations,
     seq_equation,
@@ -193,3 +194,15 @@ def test_totals_keep_both_sides_and_the_order() -> None:
     assert [(total.name, total.left, total.right) for total in totals(equations)] == [("b", 3, 3), ("a", 5, 5)]
     assert equations[0].document() == {"name": "b [0]", "left": 1, "right": 2, "difference": -1}
     assert totals(equations)[1].document()["left"] == "0.000000005"
+
+
+def test_what_holds_in_one_partition_does_not_hide_what_does_not_in_another() -> None:
+    """The alert on drift looks at equations by name: each has the greatest difference of its partitions."""
+    found = [
+        Equation("a = b", 1, 1, 0),
+        Equation("a = b", 1, 4, 1),
+        Equation("a = b", 3, 1, 2),
+        Equation("c = d", 2, 2),
+    ]
+    assert drift_of(found) == {"a = b": -3, "c = d": 0}
+    assert drift_of(reversed(found)) == {"a = b": -3, "c = d": 0}
