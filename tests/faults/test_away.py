@@ -44,9 +44,10 @@ HEAD = """\
 
 `make faults` on {machine}, {cpus} CPUs shared by Kafka, Redis, ClickHouse, Tollgate and the load; {date}, with
 {waiting:.0f} processes on average that wanted a CPU (load average of the last 15 minutes). Each store is stopped for
-{seconds:.0f} s while one user asks for each of these ten times a second, and a producer with a spool sends
-{rate} events a second. A cell has, by status, how many answers there were, in how many seconds half of them came, and
-the slowest. What was answered 202 was charged once, as was every event of the producer; then all was as before.
+{seconds:.0f} s while one user asks for all of these at once, again 0.1 s after each answer, and a producer with a spool
+sends up to {rate} events a second. A cell has, by status, how many answers there were, in how many seconds half of them
+came, and the slowest. What was answered 202 was charged once, as was every event of the producer; then all was as
+before.
 
 | away | `ON_ERROR` | {names} | producer: events, slowest `send` | all as before after |
 | --- | --- | {rules} | --- | --- |
