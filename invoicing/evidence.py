@@ -1,4 +1,4 @@
-"""Takes the evidence for `reconcile` from the stores themselves: Kafka's topics, the ledger, Redis, ClickHouse.
+"""Takes the evidence for `reconcile` from the stores themselves: Kafka's topics, the ledger, Redis, ClickHouse, Stripe.
 
 Everything is read as a stream, in the memory of the account tables of a few partitions. It also holds under traffic:
 the ledger's end at the beginning is the line, rows are counted up to it, and each handful of accounts is compared with
@@ -29,6 +29,7 @@ from invoicing.reconcile import (
     seq_equation,
 )
 from invoicing.row_sums import RowSums
+from invoicing.stripe.reconcile import stripe_equations
 from schemas.account import unpack_account
 from schemas.errors import InvariantBroken, TollgateError, Unavailable
 from schemas.ledger import INPUT_TOPICS
@@ -86,7 +87,8 @@ async def gather(
         equations = [equation for _, of_one in await _each(partitions, prove) for equation in of_one]
         shared = await asyncio.to_thread(rows.shared_identities)
         billed = await asyncio.to_thread(invoice_equations, clickhouse_url)
-        return [*equations, Equation("identities under a second customer = none", shared, 0), *billed]
+        in_stripe = await stripe_equations(settings)
+        return [*equations, Equation("identities under a second customer = none", shared, 0), *billed, *in_stripe]
     finally:
         await accounts.close()
 

@@ -2,8 +2,8 @@
 
 Every call that makes something has an idempotency key made of the object of ours and the step, so that a call whose
 answer was lost is made again with the same effect. Stripe forgets keys after a day; what is there by then is found by
-the metadata that names our object. A busy or failing Stripe (409, 429, 5xx, no answer) is tried again with back-off,
-for some seconds, and is then Unavailable: nothing is known, and the caller calls again later.
+the metadata that names our object. A busy or failing Stripe (408, 409, 429, 5xx, no answer) is tried again with
+back-off, for some seconds, and is then Unavailable: nothing is known, and the caller calls again later.
 
 Errors: Unavailable; Conflict where Stripe refuses what it is asked for, with its words; InvalidInput for an amount that
 Stripe cannot write. The key is in none of them.
@@ -38,7 +38,7 @@ PAUSES_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between the tries of one call."""
 PAGE: Final = 100
 
-_BUSY: Final = frozenset({409, 429})
+_BUSY: Final = frozenset({408, 409, 429})
 _FAULT: Final = 500
 
 
@@ -57,6 +57,8 @@ class Pushed:
     currency: str
     url: str
     """Where its customer can pay it; may be empty."""
+    credited: str = "0"
+    """Plain decimal text: what credit notes took back after it was paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,15 @@ class StripeGateway:
     """One Stripe account. Use as a context manager, or close it."""
 
     def __init__(
-        self, api_key: str, api_base: str | None = None, *, pauses_seconds: tuple[float, ...] = PAUSES_SECONDS
+        self,
+        api_key: str,
+        api_base: str | None = None,
+        *,
+        pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._pauses = pauses_seconds
-        self._http = stripe.AIOHTTPClient(timeout=TIMEOUT_SECONDS)
+        self._http = stripe.AIOHTTPClient(timeout=timeout_seconds)
         self._client = stripe.StripeClient(
             api_key,
             http_client=self._http,
@@ -148,8 +155,13 @@ class StripeGateway:
         )
 
     async def void_invoice(self, stripe_invoice_id: str) -> None:
-        """Voids an invoice that is void with us."""
+        """Voids an invoice that is void with us. One that is paid there Stripe takes back by a credit note."""
         invoice = await self._retrieve(stripe_invoice_id)
+        if invoice.status == "paid" and not _credited(invoice):
+            params: Any = {"invoice": stripe_invoice_id, "amount": invoice.total, "out_of_band_amount": invoice.total}
+            await self._call(
+                lambda: self._client.v1.credit_notes.create_async(params, _keyed(f"{stripe_invoice_id}:credit"))
+            )
         if invoice.status in ("open", "uncollectible"):
             await self._call(
                 lambda: self._client.v1.invoices.void_invoice_async(
@@ -297,4 +309,9 @@ def _pushed(invoice: stripe.Invoice) -> Pushed:
         total=from_stripe(invoice.total, invoice.currency),
         currency=invoice.currency.upper(),
         url=str(getattr(invoice, "hosted_invoice_url", None) or ""),
+        credited=from_stripe(_credited(invoice), invoice.currency),
     )
+
+
+def _credited(invoice: stripe.Invoice) -> int:
+    return int(getattr(invoice, "post_payment_credit_notes_amount", None) or 0)

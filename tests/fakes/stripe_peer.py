@@ -2,8 +2,8 @@
 
 localstripe, with what our calls need and it lacks: idempotency keys, finalizing an invoice, items put on an invoice by
 its id, payment out of band, metadata everywhere; and with trouble on request: `POST /_peer/trouble` with a list of
-`{"status": 429|500, "after": bool}` for the next calls that make something (`after`: done, and its answer lost; status
-0: none for this one).
+`{"status": 429|500|408, "after": bool}` for the next calls that make something (`after`: done, and its answer lost;
+408: no answer for SILENT_SECONDS; 0: no trouble for this one).
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from typing import Any
 from aiohttp import web
 from localstripe import resources  # type: ignore[import-untyped]
 from localstripe.server import app, unflatten_data  # type: ignore[import-untyped]
+
+SILENT = 408
+SILENT_SECONDS = 1.0
 
 TROUBLE: list[dict[str, Any]] = []
 ANSWERS: dict[str, tuple[int, bytes]] = {}
@@ -35,15 +38,26 @@ async def peer(request: web.Request, handler: Handler) -> web.StreamResponse:
     trouble = TROUBLE.pop(0) if TROUBLE else None
     if trouble and not trouble["status"]:
         trouble = None
+    if trouble and trouble["status"] == SILENT:
+        if trouble["after"]:
+            await _answered_once(request, handler)
+        await asyncio.sleep(SILENT_SECONDS)
+        raise web.HTTPRequestTimeout
     if trouble and not trouble["after"]:
         return _refusal(trouble["status"])
+    answered = await _answered_once(request, handler)
+    return _refusal(trouble["status"]) if trouble else _response(answered)
+
+
+async def _answered_once(request: web.Request, handler: Handler) -> tuple[int, bytes]:
+    """Of an idempotency key that was seen before, the answer it had."""
     key = request.headers.get("Idempotency-Key")
-    if key is None or key not in ANSWERS:
-        answered = await _answered(request, handler)
-        if key is None or answered[0] >= 500:
-            return _response(answered)
+    if key is not None and key in ANSWERS:
+        return ANSWERS[key]
+    answered = await _answered(request, handler)
+    if key is not None and answered[0] < 500:
         ANSWERS[key] = answered
-    return _refusal(trouble["status"]) if trouble else _response(ANSWERS[key])
+    return answered
 
 
 async def _answered(request: web.Request, handler: Handler) -> tuple[int, bytes]:
@@ -101,6 +115,16 @@ async def void(request: web.Request) -> web.Response:
     return web.json_response(invoice._export())
 
 
+async def credit(request: web.Request) -> web.Response:
+    """POST /v1/credit_notes: of an invoice that is paid, for all of it."""
+    form = unflatten_data(await request.post())
+    invoice = resources.Invoice._api_retrieve(form["invoice"])
+    if invoice.status != "paid" or int(form["out_of_band_amount"]) != int(form["amount"]):
+        return _refusal(400)
+    invoice.post_payment_credit_notes_amount = int(form["amount"])
+    return web.json_response({"id": f"cn_{invoice.id}", "object": "credit_note", "amount": int(form["amount"])})
+
+
 class _Settled(str):
     """A charge that was made elsewhere; exported as its id."""
 
@@ -126,6 +150,16 @@ async def forget(_: web.Request) -> web.Response:
     return web.Response()
 
 
+ADDED: dict[str, tuple[Handler, str]] = {
+    "/v1/invoices": (create, "it makes one of all that is pending; we put lines on it by name"),
+    "/v1/invoices/{id}/finalize": (finalize, "it has no such call"),
+    "/v1/invoices/{id}/pay": (pay, "it knows no payment out of band"),
+    "/v1/invoices/{id}/void": (void, "it voids only what somebody tried to pay"),
+    "/v1/credit_notes": (credit, "it has no credit notes"),
+}
+"""The calls of ours that localstripe does not answer, and why; all others are its own."""
+
+
 async def serve(port: int) -> None:
     """Until it is stopped."""
     resources.Store.dump_to_disk = lambda self: None
@@ -133,10 +167,8 @@ async def serve(port: int) -> None:
     served.router.add_post("/_peer/trouble", trouble)
     served.router.add_post("/_peer/forget", forget)
     served.router.add_get("/_peer/calls", calls)
-    served.router.add_post("/v1/invoices", create)
-    served.router.add_post("/v1/invoices/{id}/finalize", finalize)
-    served.router.add_post("/v1/invoices/{id}/pay", pay)
-    served.router.add_post("/v1/invoices/{id}/void", void)
+    for path, (call, _) in ADDED.items():
+        served.router.add_post(path, call)
     for route in app.router.routes():
         if route.method != "HEAD" and route.resource is not None:
             served.router.add_route(route.method, route.resource.canonical, route.handler)

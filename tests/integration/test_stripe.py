@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -19,7 +15,7 @@ from schemas.errors import Unavailable
 from schemas.invoice import Draft, Identity, Line
 from schemas.money import NANOS
 from schemas.period import Period, parse_time
-from tests.architecture.sources import ROOT
+from tests.integration.stripe_peer import stripe_peer
 
 OCTOBER = Period(parse_time("2026-10-01T00:00:00Z"), parse_time("2026-11-01T00:00:00Z"))
 KEY = "sk_test_12345"
@@ -28,27 +24,14 @@ KEY = "sk_test_12345"
 @pytest.fixture(scope="module")
 def peer() -> Iterator[str]:
     """A Stripe of this module's own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "tests.fakes.stripe_peer", str(port)], cwd=ROOT)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None
-            asyncio.run(asyncio.sleep(0.05))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with stripe_peer() as url:
+        yield url
 
 
 @pytest.fixture
 async def gateway(peer: str) -> AsyncIterator[StripeGateway]:
-    """Waits little between tries."""
-    async with StripeGateway(KEY, peer, pauses_seconds=(0.01,) * 4) as made:
+    """Waits little between tries, and for an answer."""
+    async with StripeGateway(KEY, peer, pauses_seconds=(0.01,) * 4, timeout_seconds=0.5) as made:
         yield made
 
 
@@ -113,9 +96,9 @@ async def test_an_invoice_stands_in_stripe_with_its_lines_and_total(gateway: Str
 
 
 async def test_trouble_at_every_call_makes_one_invoice(gateway: StripeGateway, peer: str) -> None:
-    """429 and 500 before the effect, and answers lost after it."""
+    """429, 500 and no answer before the effect, and answers lost after it."""
     world = World("trouble", invoice("trouble"))
-    kinds = [(429, False), (500, False), (500, True), (429, True)]
+    kinds = [(429, False), (500, False), (500, True), (429, True), (408, False), (408, True)]
     await ask(peer, "POST", "/_peer/trouble", json=[{"status": s, "after": a} for s, a in kinds * 3])
     for _ in range(6):
         try:
@@ -169,6 +152,18 @@ async def test_what_was_paid_or_voided_with_us_is_so_in_stripe(gateway: StripeGa
     assert differences(world.invoices.values(), found, "ends") == (2, 2, [])
 
 
+async def test_what_is_void_with_us_after_it_was_paid_is_credited_in_stripe(gateway: StripeGateway) -> None:
+    """Stripe voids nothing that is paid; a credit note takes it back, once."""
+    one = invoice("credited")
+    world = World("credited", one)
+    for state in ("open", "paid", "void"):
+        one["state"] = state
+        assert (await mirror(gateway, world.tenant, world.send)).failed == []
+    (found,) = await all_of(gateway, "credited")
+    assert (found.status, found.credited) == ("paid", "1513")
+    assert differences([one], [found], "credited") == (1, 1, [])
+
+
 async def test_a_payment_intent_is_asked_for_once(gateway: StripeGateway, peer: str) -> None:
     """It names our intent and order, and its secret comes back for the customer's browser."""
     payment = {
@@ -184,13 +179,14 @@ async def test_a_payment_intent_is_asked_for_once(gateway: StripeGateway, peer: 
 
 
 async def test_differences_are_told_in_words(gateway: StripeGateway) -> None:
-    """A total or a state that is another's, and an invoice that is not there."""
+    """Another total, an end that only Stripe knows of, and an invoice that is not there."""
     one, other = invoice("differ"), invoice("differ", "c", "EUR")
     world = World("differ", one, other)
     await mirror(gateway, world.tenant, world.send)
+    await gateway.settle_invoice(other["stripe_invoice_id"])
     found = await all_of(gateway, "differ")
-    one["total"], other["state"] = "1513.01", "paid"
+    one["total"] = "1513.01"
     known, equal, told = differences(world.invoices.values(), found, "differ")
     assert (known, equal) == (2, 0)
-    assert sorted(told) == sorted([f"{one['id']}: 1513.01 USD, in Stripe 1513", f"{other['id']}: paid, in Stripe open"])
+    assert sorted(told) == sorted([f"{one['id']}: 1513.01 USD, in Stripe 1513", f"{other['id']}: open, in Stripe paid"])
     assert differences([one], [], "differ") == (1, 0, [f"{one['id']}: not in Stripe"])
