@@ -55,7 +55,7 @@ ON invoice.tenant = line.tenant AND invoice.invoice_id = line.invoice_id
 LIMIT 1"""
 _BEFORE: Final = """
 SELECT count(), max(position_seq) FROM tollgate.invoices
-WHERE tenant = {tenant:String} AND customer = {customer:String} AND state != 'void' AND kind = 'period'
+WHERE tenant = {tenant:String} AND customer = {customer:String} AND state != 'void' AND kind IN ('period', 'final')
     AND position_seq < {to_seq:Int64}"""
 _CHARGES: Final = """
 SELECT

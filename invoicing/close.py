@@ -35,7 +35,7 @@ from schemas.commands import Command
 from schemas.documents import COUNTER, CUSTOMER, INVOICE, SUBSCRIPTION, decode_body, document_key
 from schemas.errors import InvalidInput, Unavailable
 from schemas.ids import partition_of
-from schemas.invoice import money_of, period_from
+from schemas.invoice import PERIODIC, money_of, period_from
 from schemas.period import DAY, Period
 from streams.commands import DONE, PENDING, Operation
 
@@ -324,7 +324,7 @@ class Closer:
         body = await self.invoice(tenant, invoice_id)
         if body["state"] != "draft":
             raise InvalidInput("state", f"invoice {invoice_id} is {body['state']}, not a draft")
-        if refresh and body["kind"] == "period" and not body.get("numbering"):
+        if refresh and body["kind"] in PERIODIC and not body.get("numbering"):
             period = period_from(body["period"])
             reached = await self.position([partition_of(body["customer"], self._partitions)])
             for _ in range(STALE_TRIES):

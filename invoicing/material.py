@@ -21,7 +21,7 @@ from schemas.account import POSTPAID, Account
 from schemas.catalog_shapes import Plan
 from schemas.documents import encode_body
 from schemas.errors import InvariantBroken
-from schemas.invoice import Identity, Tier, period_document, period_from, tax_ratio
+from schemas.invoice import PERIODIC, Identity, InvoiceKind, Tier, period_document, period_from, tax_ratio
 from schemas.money import format_nanos, round_half_even
 from schemas.period import Period, format_time, parse_time, period_of
 
@@ -103,18 +103,10 @@ def draft_data(
     currency = currency_of(standing, catalogue, used)
     if not currency:
         return None
-    kind = "period"
-    if _is_final(standing, period, currency):
+    if period in finals(standing.billing, currency):
         return None
-    identity = Identity(
-        standing.tenant,
-        account.customer,
-        currency,
-        period,
-        "period",
-        "",
-        revision(standing.billing, period, currency, kind),
-    )
+    number = revision(standing.billing, period, currency)
+    identity = Identity(standing.tenant, account.customer, currency, period, _kind(standing, period), revision=number)
     plan_id = _plan_of(account, period)
     plan = catalogue.plan(plan_id) if catalogue is not None and plan_id else None
     span = account.span_at(period.end - 1)
@@ -168,14 +160,26 @@ def currency_of(standing: Standing, catalogue: CompiledCatalogue | None, used: S
 
 def _draft_of(standing: Standing, period: Period) -> str:
     """The id of the draft that stands of a period; empty: none."""
+    draft = _standing_draft(standing, period)
+    return str(draft["id"]) if draft is not None else ""
+
+
+def _standing_draft(standing: Standing, period: Period) -> Mapping[str, Any] | None:
     for one in standing.billing["invoices"]:
-        if one["state"] == DRAFT and one["kind"] == "period" and period_from(one) == period:
-            return str(one["id"])
-    return ""
+        if one["state"] == DRAFT and one["kind"] in PERIODIC and period_from(one) == period:
+            found: Mapping[str, Any] = one
+            return found
+    return None
 
 
-def _is_final(standing: Standing, period: Period, currency: str) -> bool:
-    return period in finals(standing.billing, currency)
+def _kind(standing: Standing, period: Period) -> InvoiceKind:
+    """Of a draft that stands the one it has, so that there is one; else `final` where the plan ends with the period."""
+    draft = _standing_draft(standing, period)
+    if draft is not None:
+        return "final" if draft["kind"] == "final" else "period"
+    account = standing.account
+    ends = bool(account.plan_at(period.end - 1)) and not account.plan_at(period.end)
+    return "final" if ends else "period"
 
 
 def _plan_of(account: Account, period: Period) -> str:

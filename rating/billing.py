@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from schemas.invoice import period_from
+from schemas.invoice import PERIODIC, period_from
 from schemas.period import Period
 
 INVOICES_MAX: Final = 400
@@ -65,12 +65,12 @@ def entry_of(
     }
 
 
-def revision(billing: Mapping[str, Any], period: Period, currency: str, kind: str, cause: str = "") -> int:
-    """Of the next invoice of an identity, or of the one there is that is not void."""
+def revision(billing: Mapping[str, Any], period: Period, currency: str) -> int:
+    """Of the next invoice of a period, or of the one there is that is not void."""
     found = [
         one
         for one in billing["invoices"]
-        if (one["kind"], one["cause"], one["currency"]) == (kind, cause, currency) and period_from(one) == period
+        if one["kind"] in PERIODIC and one["currency"] == currency and period_from(one) == period
     ]
     return max((one["revision"] + (one["state"] == VOID) for one in found), default=1)
 
@@ -80,7 +80,7 @@ def finals(billing: Mapping[str, Any], currency: str) -> dict[Period, str]:
     return {
         period_from(one): one["id"]
         for one in billing["invoices"]
-        if one["state"] == FINAL and one["kind"] == "period" and one["currency"] == currency
+        if one["state"] == FINAL and one["kind"] in PERIODIC and one["currency"] == currency
     }
 
 
@@ -91,7 +91,7 @@ def gaps(billing: Mapping[str, Any], period: Period, currency: str, until: int, 
     for one in _standing(billing, but):
         if one["currency"] != currency:
             continue
-        if one["kind"] == "period" and period_from(one) == period:
+        if one["kind"] in PERIODIC and period_from(one) == period:
             taken += [(first, last) for first, last in one["covers"]]
         taken += [(of["from"], of["to"]) for of in one["adjusts"] if period_from(of) == period]
     found, reached = [], 0

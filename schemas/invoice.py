@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
@@ -25,6 +26,8 @@ LineKind = Literal["usage", "fee", "minimum", "discount", "credit", "tax", "adju
 InvoiceKind = Literal["period", "overage", "order", "final"]
 State = Literal["draft", "open", "paid", "overdue", "void", "uncollectible"]
 
+PERIODIC: Final = frozenset({"period", "final"})
+"""Kinds that bill the usage of a period: `final` is the one with which the plan ended."""
 OWED: Final = frozenset({"open", "overdue", "uncollectible"})
 """States in which a payment is still expected or at least welcome."""
 FINAL: Final = frozenset({"open", "paid", "overdue", "uncollectible"})
@@ -196,7 +199,13 @@ def period_document(period: Period) -> dict[str, str]:
 
 def period_from(document: Mapping[str, str]) -> Period:
     """The inverse of `period_document`."""
-    return Period(parse_time(document["start"]), parse_time(document["end"]))
+    return _period(document["start"], document["end"])
+
+
+@lru_cache(maxsize=8192)
+def _period(start: str, end: str) -> Period:
+    """A customer's billing document is asked for the same periods again and again."""
+    return Period(parse_time(start), parse_time(end))
 
 
 def tax_ratio(text: str | None) -> Fraction:

@@ -43,6 +43,17 @@ def whole_period(anchor: datetime, months: int, at: datetime) -> tuple[datetime,
 
 
 @dataclass
+class Paid:
+    """A payment that named an invoice."""
+
+    invoice: str
+    amount: Decimal
+    applied: Decimal
+    """What of it was due; what is more stays in the wallet."""
+    refunds: dict[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass
 class Told:
     """What the auditor knows of a customer."""
 
@@ -51,6 +62,9 @@ class Told:
     """From when, which plan ("" none), and the anchor of its periods."""
     usage: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     """By event id: time and calls."""
+    collection: str = "prepaid"
+    granted: int = 0
+    payments: dict[str, Paid] = field(default_factory=dict)
 
     def plan_at(self, at: datetime) -> tuple[str, datetime]:
         found = ("", datetime(1970, 1, 1, tzinfo=UTC))
@@ -166,9 +180,13 @@ def _usage(told: Told, invoices: Sequence[dict[str, Any]], seqs: Mapping[str, in
     """Usage and adjustment lines of each invoice = its events at the price of the plan of their time."""
     wrong = []
     billed: set[str] = set()
+    ends = [since for since, plan, _ in told.plans if not plan]
     for one in invoices:
-        if one["kind"] != "period":
+        if one["kind"] not in ("period", "final"):
             continue
+        end = moment(one["period"]["end"])  # who cancels just then may have the period's invoice already
+        if (one["kind"] == "final") != (end in ends) and not (end in ends and moment(one["created_at"]) == end):
+            wrong.append(f"{one['id']} {one['period']} is {one['kind']}, plans ended {ends}")
         own = moment(one["period"]["start"]), moment(one["period"]["end"])
         spans = [(*own, first, last) for first, last in one["position"]["covers"]]
         spans += [(moment(a["start"]), moment(a["end"]), a["from"], a["to"]) for a in one["adjusts"]]
@@ -186,6 +204,61 @@ def _usage(told: Told, invoices: Sequence[dict[str, Any]], seqs: Mapping[str, in
         )
         if shown != expected:
             wrong.append(f"{one['id']} {one['period']}: usage {shown}, not {expected}")
+    return wrong
+
+
+def audit_money(told: Told, invoices: Sequence[dict[str, Any]], has: Decimal) -> list[str]:
+    """What is wrong with a customer's money: `has`, its balance less what it owes, in dollars.
+
+    Came in: credits and payments. Went out: usage as it came, what final invoices took (fees, tax), refunds. Of who
+    pays in advance a payment is all the wallet's, and so is its refund; of who pays afterwards what was more than due.
+    What rounding made of the usage lines of an invoice paid afterwards is forgiven or kept.
+    """
+    wrong, went = [], Decimal(0)
+    came = Decimal(told.granted) + sum(paid.amount for paid in told.payments.values())
+    for at, calls in told.usage.values():
+        went += calls * PRICE[told.plan_at(at)[0]]
+    for paid in told.payments.values():
+        brought = paid.amount if told.collection == "prepaid" else paid.amount - paid.applied
+        back = sum(paid.refunds.values())
+        # A refund of the whole takes all that the payment brought; one of a part, that part as far as it brought it.
+        went += brought if back == paid.amount else min(back, brought)
+    for one in invoices:
+        if one["state"] in ("draft", "void"):
+            continue
+        for line in one["lines"]:
+            exact, amount = Decimal(line["exact_amount"]), Decimal(line["amount"])
+            if line["kind"] in ("fee", "minimum", "discount", "tax"):
+                went += amount
+            elif told.collection == "postpaid" and one["state"] == "paid":
+                came += exact - amount
+    if has != came - went:
+        wrong.append(f"has {has}, but {came} came in and {went} went out: {came - went}")
+    for one in invoices:
+        own = {name: paid for name, paid in told.payments.items() if paid.invoice == one["id"]}
+        if {of["payment_id"]: Decimal(of["amount"]) for of in one["payments"]} != {k: v.amount for k, v in own.items()}:
+            wrong.append(f"{one['id']}: payments {one['payments']}, told {own}")
+        refunds = {name: amount for paid in own.values() for name, amount in paid.refunds.items()}
+        if {of["refund_id"]: Decimal(of["amount"]) for of in one.get("refunds", ())} != refunds:
+            wrong.append(f"{one['id']}: refunds {one.get('refunds')}, told {refunds}")
+    return wrong
+
+
+def audit_dunning(invoices: Sequence[dict[str, Any]], now: datetime) -> list[str]:
+    """What is wrong with how long-owed invoices stand: tried after 1, 3, 5 and 7 days, overdue after 14, given up 60
+    days later."""
+    wrong = []
+    for one in invoices:
+        if one["state"] not in ("open", "overdue", "uncollectible"):
+            continue
+        finalized = moment(one["finalized_at"])
+        age = now - finalized
+        tries = sum(age >= timedelta(days=days) for days in (1, 3, 5, 7))
+        state = "open" if age < timedelta(days=14) else "overdue" if age < timedelta(days=74) else "uncollectible"
+        if (one.get("attempt_count", 0), one["state"]) != (tries, state):
+            wrong.append(
+                f"{one['id']}: {one['state']} after {one.get('attempt_count')} tries, not {state} after {tries}"
+            )
     return wrong
 
 

@@ -32,13 +32,8 @@ def invoice_documents(customer: str, invoice_id: str) -> list[tuple[str, str]]:
 def mark_paid(turn: Turn, body: dict[str, Any], at: int) -> None:
     """Nothing is due any more; whoever waited for it is told."""
     body |= {"state": "paid", "paid_at": format_time(at)}
-    if body["collection"] == "postpaid":
-        # What rounding made of the lines is no longer owed, nor owed more than was billed.
-        turn.account.receivable -= sum(
-            money_of(line, "exact_amount") - money_of(line, "amount")
-            for line in body["lines"]
-            if line["kind"] not in TAKEN_AT_ONCE
-        )
+    # What rounding made of the lines is no longer owed, nor owed more than was billed.
+    turn.account.receivable -= _rounded_off(body)
     tell(turn, "invoice.paid", body)
     if body["subscription_id"]:
         turn.command(
@@ -47,6 +42,23 @@ def mark_paid(turn: Turn, body: dict[str, Any], at: int) -> None:
             f"paid:{body['id']}",
             {"subscription_id": body["subscription_id"]},
         )
+
+
+def unmark_paid(turn: Turn, body: Mapping[str, Any]) -> None:
+    """An invoice that asked for nothing is void: what its rounding made is owed again, or no longer."""
+    if body["state"] == "paid":
+        turn.account.receivable += _rounded_off(body)
+
+
+def _rounded_off(body: Mapping[str, Any]) -> int:
+    """Of an invoice that is paid afterwards: what its charges were more than its lines say."""
+    if body["collection"] != "postpaid":
+        return 0
+    return sum(
+        money_of(line, "exact_amount") - money_of(line, "amount")
+        for line in body["lines"]
+        if line["kind"] not in TAKEN_AT_ONCE
+    )
 
 
 def set_paid(body: dict[str, Any], paid: int) -> None:

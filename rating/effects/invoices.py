@@ -26,6 +26,7 @@ from rating.effects.invoice_body import (
     now_of,
     set_paid,
     tell,
+    unmark_paid,
 )
 from rating.subscription_document import from_document, item_from, to_document
 from rating.subscriptions import billed, unbilled
@@ -121,8 +122,9 @@ def void(turn: Turn) -> None:
     if body["state"] == "void":
         raise Refused("state", "the invoice is void already")
     if body["payments"] and body["collection"] == "postpaid":
-        raise Refused("paid", "payments name the invoice; refund them first")
+        raise Refused("paid", "payments name the invoice: what was paid stays paid, and can be refunded")
     if body["state"] != "draft":
+        unmark_paid(turn, body)
         _take(turn, body, -_taken_at_once(body), f"{body['id']}:void")
         _give_back(turn, body)
     body |= {"state": "void", "voided_at": format_time(now_of(turn)), "amount_due": money_text(body, 0)}
