@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import orjson
@@ -20,7 +20,9 @@ from schemas.currencies import format_minor
 from schemas.errors import Conflict, InvalidInput
 from schemas.period import parse_month
 from schemas.settings import Settings
-from streams.lock import Lock
+from streams.lock import LEASE_MS, Lock
+
+LOCK_WAIT_SECONDS: Final = LEASE_MS / 1_000 + 5
 
 
 @click.group()
@@ -57,13 +59,18 @@ async def _close(settings: Settings, period: str, customer: str, tenant: str, fi
     assert settings.redis_url is not None
     lock = Lock(settings.redis_url, LOCK)
     try:
-        async with lock.held() as fence:
+        # Longer than the lease of a closer that died.
+        async with lock.held(LOCK_WAIT_SECONDS) as fence:
             if fence is None:
                 raise Conflict("locked", "another process is closing periods")
             async with opened(settings) as closer:
                 summary = await closer.close(window, tenant=tenant, customer=customer, progress=_progress)
                 for of, name in summary.invoices if finalizing else ():
-                    await closer.finalize(of, name, refresh=False)
+                    try:
+                        await closer.finalize(of, name, refresh=False)
+                    except InvalidInput as refused:
+                        if refused.reason != "state":  # somebody else was faster
+                            raise
                 return summary
     finally:
         await lock.close()

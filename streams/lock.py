@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -22,6 +23,7 @@ from schemas.errors import Unavailable
 
 LEASE_MS: Final = 15_000
 RENEW_SECONDS: Final = 4.0
+LOOK_SECONDS: Final = 0.5
 
 _TAKE: Final = """
 -- Takes the lock if nobody has it. KEYS: lock, number. ARGV: token, lease in ms. Returns the fencing number; nil: held.
@@ -52,9 +54,14 @@ class Lock:
         self._token = secrets.token_hex(8)
 
     @contextlib.asynccontextmanager
-    async def held(self) -> AsyncIterator[int | None]:
-        """The fencing number while it is held, renewed until the block is left; None if another has it."""
+    async def held(self, wait_seconds: float = 0) -> AsyncIterator[int | None]:
+        """The fencing number while it is held, renewed until the block is left; None if another has it, and still has
+        after `wait_seconds`."""
+        deadline = time.monotonic() + wait_seconds
         number = await self._call(_TAKE, self._keys, LEASE_MS)
+        while number is None and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_SECONDS)
+            number = await self._call(_TAKE, self._keys, LEASE_MS)
         if number is None:
             yield None
             return
