@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from invoicing.by_day import Day
 from invoicing.seller import Seller
+from schemas.currencies import minor_places
 
 HEADINGS: Final = {
     "draft": "Draft invoice",
@@ -85,7 +86,7 @@ def sheet(document: Mapping[str, Any], days: Iterable[Day] = (), seller: Seller 
         seller=seller,
         bill_to=_bill_to(document),
         currency=document["currency"],
-        sections=_sections(document["lines"]),
+        sections=_sections(document["lines"], document["currency"]),
         totals=(
             ("Subtotal", grouped(document["subtotal"])),
             ("Tax", grouped(document["tax"])),
@@ -94,8 +95,17 @@ def sheet(document: Mapping[str, Any], days: Iterable[Day] = (), seller: Seller 
         ),
         due=("Amount due", f"{grouped(document['amount_due'])} {document['currency']}"),
         remittance=_remittance(document, number, seller),
-        days=tuple((day.day, day.description, grouped(day.quantity), grouped(day.amount)) for day in days),
+        days=tuple(
+            (day.day, day.description, grouped(day.quantity), exact(day.amount, document["currency"])) for day in days
+        ),
     )
+
+
+def exact(decimal: str, currency: str) -> str:
+    """An amount with all its places, and at least those of its currency: "0.5" of USD -> "0.50"."""
+    whole, _, fraction = decimal.partition(".")
+    fraction = fraction.ljust(minor_places(currency), "0")
+    return grouped(f"{whole}.{fraction}" if fraction else whole)
 
 
 def grouped(decimal: str) -> str:
@@ -131,16 +141,16 @@ def _bill_to(document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _sections(lines: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
+def _sections(lines: Sequence[Mapping[str, Any]], currency: str) -> tuple[Section, ...]:
     sections = []
     for kind, title in _SECTIONS:
-        rows = [row for line in lines if line["kind"] == kind for row in _rows(line)]
+        rows = [row for line in lines if line["kind"] == kind for row in _rows(line, currency)]
         if rows:
             sections.append(Section(title, tuple(rows)))
     return tuple(sections)
 
 
-def _rows(line: Mapping[str, Any]) -> list[Row]:
+def _rows(line: Mapping[str, Any], currency: str) -> list[Row]:
     tiers = line.get("tiers") or ()
     quantity = grouped(line["quantity"]) if line["quantity"] is not None else ""
     # Where steps follow, each has its own price.
@@ -148,7 +158,13 @@ def _rows(line: Mapping[str, Any]) -> list[Row]:
     rows = [Row(line["description"], quantity, unit, grouped(line["amount"]), step=False)]
     if len(tiers) > 1:
         rows += [
-            Row(tier["name"], grouped(tier["quantity"]), tier["unit_amount"] or "", grouped(tier["amount"]), step=True)
+            Row(
+                tier["name"],
+                grouped(tier["quantity"]),
+                tier["unit_amount"] or "",
+                exact(tier["amount"], currency),
+                step=True,
+            )
             for tier in tiers
         ]
     return rows

@@ -11,7 +11,7 @@ from pypdf import PdfReader
 
 from invoicing.by_day import Day
 from invoicing.render import html, pdf, text
-from invoicing.render.sheet import grouped
+from invoicing.render.sheet import exact, grouped
 from invoicing.seller import Seller
 from schemas.invoice import Draft, Identity, Line, Tier
 from schemas.money import NANOS
@@ -124,6 +124,15 @@ def test_a_price_without_steps_shows_its_unit_price_once() -> None:
     """Steps are shown where there is more than one."""
     shown = text(invoice(lines=2))
     assert shown.count("beyond") == 1
+
+
+@pytest.mark.parametrize(
+    ("decimal", "currency", "shown"),
+    [("5", "USD", "5.00"), ("0.5", "BHD", "0.500"), ("1234", "JPY", "1,234"), ("-0.123456789", "USD", "-0.123456789")],
+)
+def test_an_exact_amount_has_at_least_the_places_of_its_currency(decimal: str, currency: str, shown: str) -> None:
+    """Steps of a price and amounts of a day are not rounded."""
+    assert exact(decimal, currency) == shown
 
 
 @pytest.mark.parametrize(
