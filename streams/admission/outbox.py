@@ -1,4 +1,4 @@
-"""Records that nobody waits for: the journal of holds and denials, on their way to Kafka."""
+"""The journal of holds and denials, for which nobody waits, on their way to a Kafka that may be away meanwhile."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ WAITING_MAX: Final = 100_000
 
 GATHER_SECONDS: Final = 0.05
 """How long records gather before they are handed over: one by one they would cost more than what they tell of."""
+
+SENT_AT_ONCE: Final = 5_000
+"""Records on their way together."""
+
+RETRY_SECONDS: Final = 1.0
+"""Between two attempts while Kafka is away."""
 
 CLOSE_SECONDS: Final = 1.0
 
@@ -59,17 +65,38 @@ class Outbox:
 
     async def _send(self) -> None:
         while True:
-            record: Record | None = await self._waiting.get()
+            records = [await self._waiting.get()]
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), GATHER_SECONDS)
-            while record is not None:
-                try:
-                    await self._sender.put(record, record.topic)
-                except (Unavailable, InvalidInput) as error:
-                    self._lose(str(error))
-                finally:
-                    self._waiting.task_done()
-                record = None if self._waiting.empty() else self._waiting.get_nowait()
+            while len(records) < SENT_AT_ONCE and not self._waiting.empty():
+                records.append(self._waiting.get_nowait())
+            await self._deliver(list(records))
+            for _ in records:
+                self._waiting.task_done()
+
+    async def _deliver(self, records: list[Record]) -> None:
+        """Returns once Kafka has them, however long it is away. What is sent again is sent with all that came after it:
+        the last word on a hold stays the last."""
+        while records:
+            try:
+                await self._deliver_once(records)
+            except Unavailable as away:
+                log.debug("%d records of holds and denials wait: %s", len(records), away)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _deliver_once(self, records: list[Record]) -> None:
+        """Takes away from `records` what Kafka has. Errors: Unavailable."""
+        sent: list[Delivery | None] = []
+        for record in records:
+            try:
+                sent.append(await self._sender.put(record, record.topic))
+            except InvalidInput as error:  # no later attempt would do better
+                self._lose(str(error))
+                sent.append(None)
+        for delivery in sent:
+            if delivery is not None:
+                await delivery
+            del records[0]
 
     def _lose(self, why: str) -> None:
         self.lost += 1
