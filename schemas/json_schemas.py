@@ -57,12 +57,23 @@ def written(schema: dict[str, Any]) -> bytes:
 
 def _schema(name: str, shape: type[msgspec.Struct]) -> dict[str, Any]:
     (inner,), definitions = msgspec.json.schema_components([shape], ref_template="#/$defs/{name}")
+    definitions = _as_others_read(definitions)
     body = dict(definitions.pop(inner["$ref"].rpartition("/")[2]))
     # What a shape is called inside is no part of the promise.
     body.update({"$schema": DRAFT, "$id": f"https://tollgate.dev/schemas/{name}/1", "title": name})
     if definitions:
         body["$defs"] = definitions
     return body
+
+
+def _as_others_read(schema: Any) -> Any:
+    """A schema with patterns in JSON Schema's own dialect (ECMA 262), where the end of a text is `$`, never `\\Z`."""
+    if isinstance(schema, dict):
+        return {
+            name: part.replace(r"\Z", "$") if name == "pattern" and isinstance(part, str) else _as_others_read(part)
+            for name, part in schema.items()
+        }
+    return [_as_others_read(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def main() -> None:

@@ -149,7 +149,8 @@ class Entries(msgspec.Struct, array_like=True):
     posting_cause: dict[int, str] = {}
     """By posting index: what it is about (a credit, payment or refund id), where that is not the entry's event."""
     burnt: dict[int, list[tuple[str, int]]] = {}
-    """By posting index: the credits a charge burnt and how much of each, nanos."""
+    """By posting index: the credits that it burnt and how much of each, nanos; of one that brings a credit, what of
+    that paid debt at once."""
     subscription_id: dict[int, str] = {}
     documents: dict[int, list[tuple[str, str, bytes]]] = {}
     """By entry index: kind, id and body of the documents it wrote; see schemas.documents."""

@@ -67,7 +67,8 @@ def put_in(turn: Turn, grant: Grant, currency: str, kind: PostingKind, **more: A
     cause, amount = grant.credit_id, grant.amount
     owed = debt(account) > 0
     credit(account, grant)
-    place = turn.post(kind, amount, cause)
+    debt_paid = amount - grant.remaining
+    place = turn.post(kind, amount, cause, [(cause, debt_paid)] if debt_paid else None)
     tell_moved(turn, kind, amount, cause, **more)
     if owed and debt(account) <= 0:
         _collect(turn)

@@ -137,7 +137,7 @@ def test_every_record_has_exactly_one_entry_in_its_order(history: list[Received]
 @given(histories(), cuts)
 def test_a_balance_is_the_sum_of_its_postings_at_every_entry(history: list[Received], cuts: list[int]) -> None:
     """And of what its credits have left, less its debt; a charge's posting is the sum of its charges; what a posting
-    burnt is never more than it took."""
+    burnt is never more than it took, or of what it brought."""
     partition = decided(history, cuts, restarts=True)
     sums: defaultdict[str, int] = defaultdict(int)
     for row in partition.rows():
@@ -145,7 +145,9 @@ def test_a_balance_is_the_sum_of_its_postings_at_every_entry(history: list[Recei
             sums[row["customer"]] += posting["amount"]
             assert posting["balance_after"] == sums[row["customer"]]
             burnt = sum(amount for _, amount in posting["burnt"])
-            assert 0 <= burnt <= max(-posting["amount"], 0)
+            assert 0 <= burnt <= abs(posting["amount"])
+            if posting["amount"] > 0:
+                assert all(name == posting["cause"] for name, _ in posting["burnt"])
         taken = sum(posting["amount"] for posting in row["postings"] if posting["kind"] == "charge")
         assert taken == -sum(charge["amount"] for charge in row["charges"])
     for packed in partition.told().values():
@@ -162,7 +164,7 @@ def test_a_balance_is_the_sum_of_its_postings_at_every_entry(history: list[Recei
 
 @given(histories(), cuts)
 def test_credits_are_granted_burnt_expired_and_taken_back_to_the_nano(history: list[Received], cuts: list[int]) -> None:
-    """For each credit: what came in, less what postings burnt of it and what paid debt, is what is left."""
+    """For each credit: what came in, less what postings burnt of it, debt that it paid included, is what is left."""
     partition = decided(history, cuts)
     entered: defaultdict[tuple[str, str], int] = defaultdict(int)
     gone: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -178,7 +180,7 @@ def test_credits_are_granted_burnt_expired_and_taken_back_to_the_nano(history: l
         for grant in account.grants:
             left[account.customer, grant.credit_id] += grant.remaining
     for credit, amount in entered.items():
-        assert gone[credit] + left[credit] <= amount
+        assert gone[credit] + left[credit] == amount
     assert gone.keys() | left.keys() <= entered.keys()
 
 

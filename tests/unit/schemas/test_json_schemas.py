@@ -12,6 +12,11 @@ def test_the_files_are_what_the_types_say() -> None:
     assert found == {name: written(schema) for name, schema in generated().items()}
 
 
+def test_patterns_are_read_by_any_validator() -> None:
+    """JSON Schema's dialect knows no `\\Z`."""
+    assert not [name for name, schema in generated().items() if rb"\\Z" in written(schema)]
+
+
 def test_no_command_of_ours_is_published() -> None:
     """They are nobody's to send."""
     assert not [name for name in generated() if "tollgate." in name]
