@@ -140,6 +140,11 @@ def status_of(error: TollgateError) -> int:
     return next(STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR)
 
 
+def status_of_denial(reason: str) -> int:
+    """The status of what an account does not allow; 402 where money or a plan would help."""
+    return {"quota": 429, "unavailable": 503}.get(reason, 402)
+
+
 def install(app: FastAPI) -> None:
     """Makes every error that leaves a route, and every route that is not there, a problem."""
     app.add_exception_handler(TollgateError, _of_core)

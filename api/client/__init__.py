@@ -9,6 +9,9 @@
 Every call that changes something carries an id or key of its caller's, so that it may be repeated; the client itself
 repeats what was not answered or answered 429 or 503, for `patience_seconds` in all.
 
+A service that stands beside Redis and Kafka asks without HTTP: `api.client.in_process` has the same calls for checks
+and holds.
+
     ApiError
     ├── BadRequest      the request is at fault (400, 413, 415, 422, 428); `errors` names the fields
     ├── Unauthorized    no token, or none that holds (401)
@@ -34,6 +37,7 @@ from api.client.values import (
     Balance,
     Check,
     Fault,
+    Hold,
     Invoice,
     InvoiceLine,
     Operation,
@@ -54,6 +58,7 @@ __all__ = [
     "Contradiction",
     "Fault",
     "Forbidden",
+    "Hold",
     "Invoice",
     "InvoiceLine",
     "NotFound",

@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
-from api.client.values import Balance, Check, Invoice, Operation, Plan, Quota, Subscription, Usage
+from api.client.values import Balance, Check, Hold, Invoice, Operation, Plan, Quota, Subscription, Usage
 
 Answer = TypeVar("Answer")
+
+_OK: Final = 200
 
 SOURCE: Final = "tollgate-client"
 """`source` of usage that names none."""
@@ -87,6 +89,42 @@ def check_quota(customer: str, meter: str, quantity: int | str | Decimal, user: 
     return Call("POST", "/v1/quota/check", _one(Check.of), None, body | ({"user": user} if user else {}))
 
 
+def check(customer: str, wish: Mapping[str, Any]) -> Call[Check]:
+    return Call("POST", "/v1/quota/check", _one(Check.of), None, {"customer": customer, **_wished(wish)})
+
+
+def consume(customer: str, meter: str, quantity: int | str | Decimal, user: str | None, key: str) -> Call[Check]:
+    body = {"customer": customer, "meter": meter, "quantity": str(quantity)} | ({"user": user} if user else {})
+    return Call("POST", "/v1/quota/consume", _one(Check.of), None, body, _key(key))
+
+
+def hold(customer: str, wish: Mapping[str, Any]) -> Call[Hold]:
+    return Call("POST", "/v1/holds", _one(Hold.of), None, {"customer": customer, **_wished(wish)})
+
+
+def find_hold(hold_id: str) -> Call[Hold]:
+    return Call("GET", f"/v1/holds/{_segment(hold_id)}", _one(Hold.of))
+
+
+def extend_hold(hold_id: str, more: Mapping[str, Any]) -> Call[Hold]:
+    return Call("POST", f"/v1/holds/{_segment(hold_id)}/extend", _one(Hold.of), None, _wished(more))
+
+
+def settle_hold(hold_id: str, used: Mapping[str, Any]) -> Call[Hold | None]:
+    """None: it is on its way, and not booked yet."""
+    return Call(
+        "POST",
+        f"/v1/holds/{_segment(hold_id)}/settle",
+        lambda status, headers, body: Hold.of(body) if status == _OK else None,
+        None,
+        _wished(used),
+    )
+
+
+def release_hold(hold_id: str) -> Call[Hold]:
+    return Call("POST", f"/v1/holds/{_segment(hold_id)}/release", _one(Hold.of), None, {})
+
+
 def quotas(customer: str) -> Call[list[Quota]]:
     return Call("GET", _of(customer, "quota"), _rows(Quota.of))
 
@@ -125,6 +163,15 @@ def new_key() -> str:
 
 def _of(customer: str, what: str) -> str:
     return f"/v1/customers/{_segment(customer)}/{what}"
+
+
+def _wished(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of it, as JSON has it: quantities and money as decimal text."""
+    return {
+        name: str(value) if name in ("quantity", "amount") else value
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def _segment(name: str) -> str:

@@ -14,7 +14,7 @@ import httpx
 from api.client import calls
 from api.client.calls import SOURCE, Call, new_key
 from api.client.errors import ApiError, Away, NotFound, error_of
-from api.client.values import Balance, Check, Invoice, Operation, Plan, Quota, Subscription, Usage
+from api.client.values import Balance, Check, Hold, Invoice, Operation, Plan, Quota, Subscription, Usage
 
 Answer = TypeVar("Answer")
 Number = int | str | Decimal
@@ -160,6 +160,39 @@ class Client(_Shared):
         """Whether the customer may use so much more; changes nothing."""
         return self._do(calls.check_quota(customer, meter, quantity, user))
 
+    def check(self, customer: str, **wish: Any) -> Check:
+        """Whether something may be spent; changes nothing. What: `meter` with `quantity`, `amount`, or `event` (`type`,
+        `data` with its largest counts); also `user`, `dimensions`."""
+        return self._do(calls.check(customer, wish))
+
+    def consume(
+        self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None, key: str | None = None
+    ) -> Check:
+        """Reports usage of a plain count if it is allowed, once for a key."""
+        return self._do(calls.consume(customer, meter, quantity, user, key or new_key()))
+
+    def hold(self, customer: str, *, hold_id: str | None = None, **wish: Any) -> Hold:
+        """Holds what is asked for, as in `check`; also `ttl_seconds`, `session_id`, `allocation_id`. The same call with
+        the same `hold_id` is the same hold. Errors: Refused."""
+        return self._do(calls.hold(customer, {"hold_id": hold_id or f"hc_{new_key()}", **wish}))
+
+    def find_hold(self, hold_id: str) -> Hold:
+        """A hold as it stands. Errors: NotFound."""
+        return self._do(calls.find_hold(hold_id))
+
+    def extend_hold(self, hold_id: str, ttl_seconds: int, *, generation: int | None = None, **more: Any) -> Hold:
+        """More time from now on, and `quantity` or `amount` more. With the `generation` that it has it is done once,
+        however often it is sent. Errors: Refused, and it stays as it was."""
+        return self._do(calls.extend_hold(hold_id, {"ttl_seconds": ttl_seconds, "generation": generation, **more}))
+
+    def settle_hold(self, hold_id: str, **used: Any) -> Hold:
+        """Books what was used (`quantity`, `amount`, or `data` of its event) and ends the hold."""
+        return self._do(calls.settle_hold(hold_id, used)) or self.find_hold(hold_id)
+
+    def release_hold(self, hold_id: str) -> Hold:
+        """Frees what was held; one that has ended keeps the state it has."""
+        return self._do(calls.release_hold(hold_id))
+
     def remaining_quota(self, customer: str, meter: str) -> Decimal | None:
         """The least that any quota of the meter leaves; None: without limit."""
         return _least(self._do(calls.quotas(customer)), meter)
@@ -298,6 +331,41 @@ class AsyncClient(_Shared):
     async def check_quota(self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None) -> Check:
         """Whether the customer may use so much more; changes nothing."""
         return await self._do(calls.check_quota(customer, meter, quantity, user))
+
+    async def check(self, customer: str, **wish: Any) -> Check:
+        """Whether something may be spent; changes nothing. What: `meter` with `quantity`, `amount`, or `event` (`type`,
+        `data` with its largest counts); also `user`, `dimensions`."""
+        return await self._do(calls.check(customer, wish))
+
+    async def consume(
+        self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None, key: str | None = None
+    ) -> Check:
+        """Reports usage of a plain count if it is allowed, once for a key."""
+        return await self._do(calls.consume(customer, meter, quantity, user, key or new_key()))
+
+    async def hold(self, customer: str, *, hold_id: str | None = None, **wish: Any) -> Hold:
+        """Holds what is asked for, as in `check`; also `ttl_seconds`, `session_id`, `allocation_id`. The same call with
+        the same `hold_id` is the same hold. Errors: Refused."""
+        return await self._do(calls.hold(customer, {"hold_id": hold_id or f"hc_{new_key()}", **wish}))
+
+    async def find_hold(self, hold_id: str) -> Hold:
+        """A hold as it stands. Errors: NotFound."""
+        return await self._do(calls.find_hold(hold_id))
+
+    async def extend_hold(self, hold_id: str, ttl_seconds: int, *, generation: int | None = None, **more: Any) -> Hold:
+        """More time from now on, and `quantity` or `amount` more. With the `generation` that it has it is done once,
+        however often it is sent. Errors: Refused, and it stays as it was."""
+        return await self._do(
+            calls.extend_hold(hold_id, {"ttl_seconds": ttl_seconds, "generation": generation, **more})
+        )
+
+    async def settle_hold(self, hold_id: str, **used: Any) -> Hold:
+        """Books what was used (`quantity`, `amount`, or `data` of its event) and ends the hold."""
+        return await self._do(calls.settle_hold(hold_id, used)) or await self.find_hold(hold_id)
+
+    async def release_hold(self, hold_id: str) -> Hold:
+        """Frees what was held; one that has ended keeps the state it has."""
+        return await self._do(calls.release_hold(hold_id))
 
     async def remaining_quota(self, customer: str, meter: str) -> Decimal | None:
         """The least that any quota of the meter leaves; None: without limit."""

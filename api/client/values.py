@@ -123,6 +123,46 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Money and quota reserved for usage that is to come."""
+
+    id: str
+    customer: str
+    state: str
+    """`open`, then one of `settled`, `released`, `expired`."""
+    generation: int
+    """1, and one more with every extension."""
+    held: Decimal
+    currency: str
+    expires_at: datetime | None
+    charged: Decimal | None
+    """What the ledger charged with its end."""
+    available: Decimal | None
+    """What can be spent besides; where this answer opened, extended or found it again."""
+    affordable: Mapping[str, Decimal | None]
+    """By meter: how many whole units that still buys; None: they cost nothing."""
+    body: Body
+
+    @classmethod
+    def of(cls, body: Body) -> Hold:
+        """From an answer."""
+        charged = body.get("charged")
+        return cls(
+            body["hold_id"],
+            body["customer"],
+            body["state"],
+            body["generation"],
+            Decimal(body["held"]["amount"]),
+            body["held"]["currency"],
+            _time(body.get("expires_at")),
+            Decimal(charged["amount"]) if charged is not None else None,
+            _decimal(body.get("available")),
+            {meter: _decimal(units) for meter, units in (body.get("affordable") or {}).items()},
+            body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """How a quota of a customer stands."""
 

@@ -28,7 +28,7 @@ from api.bodies import JSON, described_body
 from api.commanding import PENDING_RESPONSE, pending
 from api.hot import HotRoute
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, MEDIA_TYPE, Problem, not_found
+from api.problems import BODY_RESPONSES, MEDIA_TYPE, Problem, not_found, status_of_denial
 from api.tokens import Token
 from schemas.errors import InvalidInput
 from schemas.ids import check_id
@@ -40,9 +40,6 @@ router = APIRouter(tags=["holds"], prefix="/v1/holds")
 
 Holder = Annotated[Token, needs("holds:write")]
 HoldId = Annotated[str, Path(alias="id", description="The hold")]
-
-STATUS_OF_DENIAL: Final = {"quota": 429, "unavailable": 503}
-"""By reason; any other is 402: money or a plan would help."""
 
 
 class Money(BaseModel):
@@ -205,7 +202,7 @@ def held(answer: Standing | Denial, tollgate: Application) -> Response:
 
 def denied(denial: Denial, now: int) -> Response:
     """A denial as a problem; 429 says when to come again, where that is known."""
-    status = STATUS_OF_DENIAL.get(denial.reason, 402)
+    status = status_of_denial(denial.reason)
     told = denial.document()
     body = {
         "type": f"urn:tollgate:problem:{denial.reason}",

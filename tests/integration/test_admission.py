@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from api.client import AsyncClient, BadRequest, Contradiction, NotFound, Refused
+from api.client.in_process import in_process
 from schemas.settings import Settings
 from tests.deployment import until
 from tests.served import Served
@@ -346,6 +349,94 @@ async def test_holds_are_their_tenant_s_and_their_words(world: World, http: http
     assert other.status_code == 404
 
 
+async def test_of_two_hundred_at_once_those_that_can_be_paid_are_granted_and_all_usage_is_charged(
+    world: World, http: httpx.AsyncClient, customer: str
+) -> None:
+    """A wallet for 20 grants 20 of 200; each then uses more than it held, which is charged, and nothing is held."""
+    answers = await asyncio.gather(
+        *(http.post("/v1/holds", json={"customer": customer, "amount": "0.5"}) for _ in range(200))
+    )
+    assert sorted(answer.status_code for answer in answers) == [201] * 20 + [402] * 180
+    made = [answer.json()["hold_id"] for answer in answers if answer.status_code == 201]
+    assert (await balance(http, customer) or {})["available"] == "0"
+    world.send(*(tokens(customer, hold_id=hold_id, output_tokens=60_000) for hold_id in made))
+    await reached(http, customer, "-2")
+    assert [await state(http, hold_id) for hold_id in made] == ["settled"] * 20
+
+
+async def test_a_stream_that_stops_in_time_never_ends_below_zero(
+    world: World, http: httpx.AsyncClient, customer: str
+) -> None:
+    """It renews its hold by what it still needs and stops at `affordable`; one that goes on is charged in full."""
+    shape = {"type": "session.tokens_used", "data": {"model": "m", "output_tokens": 300_000}}
+    body = {"customer": customer, "event": shape, "ttl_seconds": 60}
+    made = (await http.post("/v1/holds", json=body)).json()
+    held, used, generation = 300_000, 0, 1
+    while used < held:
+        used = min(used + 250_000, held)
+        left = int(made["affordable"]["output_tokens"])
+        more = min(left, 250_000)
+        if more:
+            extended = await http.post(
+                f"/v1/holds/{made['hold_id']}/extend",
+                json={"ttl_seconds": 60, "amount": f"{more // 10**5}.{more % 10**5:05d}", "generation": generation},
+            )
+            assert extended.status_code == 200, extended.text
+            made, generation, held = extended.json(), generation + 1, held + more
+            assert made["generation"] == generation
+    assert used == 1_000_000
+    late = await http.post(f"/v1/holds/{made['hold_id']}/extend", json={"ttl_seconds": 60, "generation": 1})
+    assert late.status_code == 409
+    world.send(tokens(customer, hold_id=made["hold_id"], output_tokens=used))
+    await reached(http, customer, "0")
+    assert await state(http, made["hold_id"]) == "settled"
+    world.send(tokens(customer, output_tokens=100_000))
+    await reached(http, customer, "-1")
+    assert (await http.post("/v1/holds", json={"customer": customer, "amount": "0.000000001"})).status_code == 402
+
+
+async def test_both_clients_hold_alike(world: World, customer: str) -> None:
+    """In process and over HTTP: the same calls, answers and errors, and each sees what the other did."""
+    settings = world.served.settings
+    assert settings.kafka_bootstrap is not None
+    assert settings.redis_url is not None
+    token = world.headers["Authorization"].removeprefix("Bearer ")
+    event = {"type": "session.tokens_used", "data": {"model": "m", "output_tokens": 100_000}}
+    async with (
+        AsyncClient(world.url, token) as over_http,
+        in_process(world.tenant, kafka=settings.kafka_bootstrap, redis=settings.redis_url, timeout_seconds=5) as here,
+    ):
+        for one, other in ((over_http, here), (here, over_http)):
+            checked = await one.check(customer, event=event)
+            assert (checked.allowed, checked.available) == (True, (await other.check(customer, amount="1")).available)
+            hold_ = await one.hold(customer, event=event, ttl_seconds=60)
+            assert (hold_.state, hold_.held, hold_.generation) == ("open", 1, 1)
+            assert hold_.available is not None
+            assert hold_.affordable == {"output_tokens": hold_.available * 100_000}
+            assert (await other.find_hold(hold_.id)).held == 1
+            assert (await other.extend_hold(hold_.id, 60, amount="0.5", generation=1)).held == Decimal("1.5")
+            with pytest.raises(Contradiction):
+                await one.extend_hold(hold_.id, 60, generation=1)
+            settled = await other.settle_hold(hold_.id, amount="2")
+            assert (settled.state, settled.charged) == ("settled", 2)
+            assert (await one.settle_hold(hold_.id, amount="3")).charged == 2
+            with pytest.raises(Refused) as refused:
+                await one.hold(customer, amount="100")
+            assert (refused.value.status, refused.value.reason) == (402, "wallet")
+            assert refused.value.denial_id
+            with pytest.raises(BadRequest) as bad:
+                await one.check(customer, meter="never-heard-of", quantity=1)
+            assert bad.value.errors[0].pointer == "/meter"
+            with pytest.raises(NotFound):
+                await one.find_hold("never-there")
+            named = await one.hold(customer, hold_id=f"{customer}-{id(one)}", amount="1")
+            assert (await other.hold(customer, hold_id=named.id, amount="1")).held == 1
+            with pytest.raises(Contradiction):
+                await other.hold(customer, hold_id=named.id, amount="2")
+            assert (await other.release_hold(named.id)).state == (await one.release_hold(named.id)).state == "released"
+        assert await over_http.consume(customer, "image", key="k")
+
+
 async def test_a_wiped_redis_gets_back_what_was_open_and_nothing_else(
     world: World, http: httpx.AsyncClient, customer: str
 ) -> None:
@@ -361,6 +452,7 @@ async def test_a_wiped_redis_gets_back_what_was_open_and_nothing_else(
     await asyncio.sleep(0.5)  # the journal is on its way; nobody waits for it
     assert world.served.settings.redis_url is not None
     redis = Redis.from_url(world.served.settings.redis_url)
+    traffic = asyncio.create_task(asyncio.to_thread(_others_use, world))
     await redis.flushall()
     await redis.aclose()
     await reached(http, customer, "9.995")
@@ -376,8 +468,14 @@ async def test_a_wiped_redis_gets_back_what_was_open_and_nothing_else(
     assert await open_again(), await balance(http, customer)
     states = [await state(http, hold_id) for hold_id in (*made[::50], *made[21::50], *named)]
     assert states == ["settled"] * 20 + ["open"] * (len(states) - 20)
+    await traffic
     longer = await http.post(f"/v1/holds/{named[0]}/extend", json={"ttl_seconds": 600})
     assert (longer.status_code, longer.json()["state"]) == (200, "open")
+
+
+def _others_use(world: World) -> None:
+    for _ in range(5):
+        world.send(*(tokens(f"other-{number}", output_tokens=number) for number in range(200)))
 
 
 async def test_after_all_of_it_the_stores_agree(world: World) -> None:
