@@ -88,6 +88,14 @@ def opened_hold(hold: Hold, assessment: Assessment, expires_ms: int) -> Hold:
     )
 
 
+def asked_by(hold: Hold) -> Ask:
+    """What a hold was asked for, as far as it tells what its money buys."""
+    asked = orjson.loads(hold.body)
+    if "type" in asked:
+        return Ask(EventAsk(asked["type"], asked["data"]), asked.get("user"), asked.get("dimensions", {}))
+    return Ask(AmountAsk(0, asked.get("meter")), asked.get("user"), asked.get("dimensions", {}))
+
+
 def more_of(hold: Hold, quantity: int | None, amount: int | None) -> Ask:
     """What an extension asks for besides: of the hold's one meter, or of money. InvalidInput for a quantity of none."""
     asked = orjson.loads(hold.body)

@@ -40,7 +40,7 @@ from streams.admission.answers import (
     standing_of,
     tightest,
 )
-from streams.admission.asking import digest_of, more_of, new_hold, opened_hold, own_id
+from streams.admission.asking import asked_by, digest_of, more_of, new_hold, opened_hold, own_id
 from streams.admission.keys import directory_partition
 from streams.admission.store import HoldStore
 from streams.admission.trust import Breaker, Trust
@@ -238,7 +238,9 @@ class Admission:
                     self._trust.saw(partition, answer.offset)
                     self._remember(partition, key, tenant, hold_id, answer.hold)
                     self._saw_reach(key, assessment, answer.held)
-                    beside = self._beside(account, catalogue, assessment, answer.held)
+                    # More money may be wanted of no meter; what is left buys what the hold is for.
+                    whole = assess(account, catalogue, asked_by(hold), now, self._reach.get(key))
+                    beside = self._beside(account, catalogue, assessment, answer.held, whole)
                     return standing_of(hold_id, customer, answer.hold, beside)
                 case Refused():
                     if not self._saw_reach_of(key, assessment, answer):
@@ -494,9 +496,10 @@ class Admission:
         catalogue: CompiledCatalogue | None,
         assessment: Assessment,
         held: tuple[int, ...],
+        whole: Assessment | None = None,
     ) -> Beside:
         available, reach = assessment.room - held[0], self._reach_after(assessment, held)
-        bought = buys(account, catalogue, assessment, available, self._time_of(account), reach)
+        bought = buys(account, catalogue, whole or assessment, available, self._time_of(account), reach)
         return Beside(available, quotas_left(assessment, held), bought)
 
     def _remember(self, partition: int, key: str, tenant: str, hold_id: str, hold: Hold) -> None:
