@@ -9,7 +9,7 @@ Its state is text and knows its own window, so that an account keeps one counter
 
 Quantities are nano-units; of a quota in money (`spend`) nanos. Usage that comes late, for a window before the one that
 is counted, changes nothing: that window is over. What a quota carries over (`rollover_max`) is what was left of the
-window before, carried amount included, up to that bound.
+window before, carried amount included, up to that bound; of a window without usage all of it.
 """
 
 from __future__ import annotations
@@ -141,9 +141,20 @@ def _at(rule: QuotaRule, state: str | None, span: WindowSpan, anchor: int, month
         return quantity, carried
     if rule.rollover_max is None:
         return 0, 0
-    before = span_of(rule.window, span.start - 1, anchor, months)
-    left = limit + carried - quantity if start == before.start else limit
-    return 0, min(max(left, 0), rule.rollover_max)
+    left = min(max(limit + carried - quantity, 0), rule.rollover_max)
+    return 0, min(left + limit * _unused(rule.window, start, span, anchor, months), rule.rollover_max)
+
+
+def _unused(window: Window, start: int, until: WindowSpan, anchor: int, months: int) -> int:
+    """How many windows lie between the one that began at `start` and a later one."""
+    end = span_of(window, start, anchor, months).end
+    if window.kind not in ("month", "period"):
+        return (until.start - end) // (until.end - until.start)
+    between = 0
+    while end < until.start:
+        end = span_of(window, end, anchor, months).end
+        between += 1
+    return between
 
 
 def _count_sliding(window: Window, state: str | None, at: int, quantity: int, how: How) -> str:

@@ -18,6 +18,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Literal, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ from rating.admission import MONEY, AmountAsk, Ask, Assessment, Bound, MeterAsk,
 from rating.book import CompiledCatalogue, PriceBook
 from rating.quotas import quota_key
 from schemas.account import Account, account_key, unpack_account
-from schemas.errors import Conflict, Unavailable
+from schemas.errors import Conflict, InvalidInput, Unavailable
 from schemas.ids import partition_of
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
 from streams.admission.answers import (
@@ -239,7 +240,9 @@ class Admission:
                     self._remember(partition, key, tenant, hold_id, answer.hold)
                     self._saw_reach(key, assessment, answer.held)
                     # More money may be wanted of no meter; what is left buys what the hold is for.
-                    whole = assess(account, catalogue, asked_by(hold), now, self._reach.get(key))
+                    whole = assessment
+                    with suppress(InvalidInput):  # the prices it was sized by may be gone
+                        whole = assess(account, catalogue, asked_by(hold), now, self._reach.get(key))
                     beside = self._beside(account, catalogue, assessment, answer.held, whole)
                     return standing_of(hold_id, customer, answer.hold, beside)
                 case Refused():
@@ -349,13 +352,13 @@ class Admission:
                     opened = opened_hold(hold, assessment, answer.expires_ms)
                     self._remember(partition, key, tenant, hold_id, opened)
                     self._saw_reach(key, assessment, answer.held)
-                    beside = self._beside(account, catalogue, assessment, answer.held)
+                    beside = self._beside(account, catalogue, assessment, answer.held, assessment)
                     return standing_of(hold_id, customer, opened, beside, created=True)
                 case Refused():
                     if not self._saw_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
                 case Same():
-                    beside = self._beside(account, catalogue, assessment, answer.held)
+                    beside = self._beside(account, catalogue, assessment, answer.held, assessment)
                     return standing_of(hold_id, customer, answer.hold, beside)
                 case Conflicting():
                     raise _conflict(hold_id)
@@ -496,10 +499,10 @@ class Admission:
         catalogue: CompiledCatalogue | None,
         assessment: Assessment,
         held: tuple[int, ...],
-        whole: Assessment | None = None,
+        whole: Assessment,
     ) -> Beside:
         available, reach = assessment.room - held[0], self._reach_after(assessment, held)
-        bought = buys(account, catalogue, whole or assessment, available, self._time_of(account), reach)
+        bought = buys(account, catalogue, whole, available, self._time_of(account), reach)
         return Beside(available, quotas_left(assessment, held), bought)
 
     def _remember(self, partition: int, key: str, tenant: str, hold_id: str, hold: Hold) -> None:
