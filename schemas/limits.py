@@ -47,9 +47,9 @@ LEDGER_CHUNK_MAX_BYTES: Final = 700_000
 LEDGER_BATCH_MAX_BYTES: Final = 2 * 1024 * 1024
 """`max.message.bytes` of the ledger: a producer's batch, which holds at least one record."""
 
-ACCOUNT_MAX_BYTES: Final = 100_000
-"""An account's packed values: a credit or a counter that would make them larger is refused. They travel whole in every
-ledger record that changes them."""
+ACCOUNT_MAX_BYTES: Final = 300_000
+"""An account's packed values, with two thousand open allocations of devices: a credit, a counter or an allocation that
+would make them larger is refused. They travel whole in every ledger record that changes them."""
 
 BLOCK_MAX_ENTRIES: Final = 20_000
 """The sink's block closes at this many entries..."""

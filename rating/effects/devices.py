@@ -29,6 +29,7 @@ AHEAD_MAX: Final = 3_600 * SECOND
 EXPIRED_KEPT: Final = 32
 """Allocations of an account that expired and still wait for their release; beyond them the oldest is given up."""
 
+_NAME: Final = "allocation_id"
 _ALLOCATION_BYTES: Final = 60
 _GIVEN_UP: Final = b"given up"
 assert len(_GIVEN_UP) == CONTENT_BYTES
@@ -56,7 +57,7 @@ def heartbeat(turn: Turn) -> None:
     lease = account.allocations.get(_name(event)) or _told_whole(turn)
     if until <= lease.charged_to:
         raise NoEffect
-    data = _used(lease)
+    data = _used(event, lease)
     _tell_whose(turn, data)
     if not turn.measured(turn.release_of(data, lease.opened_at, until)):
         raise NoEffect
@@ -78,7 +79,7 @@ def released(turn: Turn) -> None:
     if lease is None or lease.charged_to <= lease.opened_at:
         turn.charge(*_whole(turn, begin, end))
         return
-    charged = _used(lease)
+    charged = _used(event, lease)
     if lease.opened_at != begin or not alike(charged, data):
         told = turn.parts(charged, lease.opened_at, Period(lease.opened_at, lease.charged_to), taken_back=True)
         turn.charge(*told, *_whole(turn, begin, end))
@@ -94,7 +95,7 @@ def expire(turn: Turn) -> None:
     lease = turn.account.allocations.get(name)
     if lease is None or lease.expired or not 0 < lease.expires_at <= turn.event.occurred_at:
         raise NoEffect
-    data = _used(lease)
+    data = _used(turn.event, lease)
     _tell_whose(turn, data)
     unpaid = Period(lease.charged_to, lease.expires_at)
     if unpaid.start < unpaid.end and turn.measured(turn.release_of(data, lease.opened_at, unpaid.end)):
@@ -106,7 +107,7 @@ def expire(turn: Turn) -> None:
 
 def _end_hold(turn: Turn, lease: Allocation) -> None:
     """The hold that device.allocated named ends with the release, whether that names it or not."""
-    hold_id = _used(lease).get("hold_id")
+    hold_id = _used(turn.event, lease).get("hold_id")
     if isinstance(hold_id, str) and hold_id != turn.event.hold_id:
         turn.end_hold(hold_id, SETTLED)
 
@@ -122,7 +123,7 @@ def _open(turn: Turn, begin: int, expires_at: int) -> Allocation:
     name, says = _name(event), used(event.data)
     lease = account.allocations.get(name)
     if lease is not None:
-        if lease.opened_at != begin or not alike(_used(lease), says):
+        if lease.opened_at != begin or not alike(_used(event, lease), says):
             raise InvalidInput(
                 "conflict", f"allocation {name!r} is open already, with another begin or size", "/data/allocation_id"
             )
@@ -130,6 +131,7 @@ def _open(turn: Turn, begin: int, expires_at: int) -> Allocation:
             raise NoEffect
         lease.expires_at = expires_at
         return lease
+    del says[_NAME]  # it is kept under its name
     stored = json_of(says if event.hold_id is None else {**says, "hold_id": event.hold_id})
     if len(pack_account(account)) + len(stored) + len(name) + _ALLOCATION_BYTES > ACCOUNT_MAX_BYTES:
         raise InvalidInput(
@@ -167,12 +169,13 @@ def _give_up_the_oldest(turn: Turn) -> None:
         turn.claim(claim_identity(turn.event.tenant, turn.event.customer, ALLOCATION, oldest), _GIVEN_UP)
 
 
-def _used(lease: Allocation) -> Mapping[str, Any]:
-    return parse(lease.data)
+def _used(event: Event, lease: Allocation) -> Mapping[str, Any]:
+    """What an allocation was said to use, which the event names."""
+    return {_NAME: _name(event), **parse(lease.data)}
 
 
 def _name(event: Event) -> str:
-    name: str = event.data["allocation_id"]
+    name: str = event.data[_NAME]
     return name
 
 

@@ -94,8 +94,8 @@ def site(services: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     served.tollgate("catalog", "apply", str(catalogue))
     with served.serving():
         (url,) = {one["metrics"].removesuffix("/metrics") for one in served.processes() if one["role"] == "api"}
-        until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
-        yield Site(served, url, httpx.get(f"{url}/openapi.json").json())
+        until(lambda: httpx.get(f"{url}/readyz", timeout=30).status_code == 200)
+        yield Site(served, url, httpx.get(f"{url}/openapi.json", timeout=30).json())
 
 
 @pytest.fixture(scope="session")

@@ -405,7 +405,7 @@ def test_a_period_price_counts_from_where_its_month_stands() -> None:
 def test_an_account_grows_no_further_than_its_bound() -> None:
     """Credits and counters beyond the bound are dead letters; the account stays readable and goes on being charged."""
     partition = MemoryPartition(CATALOG.replace("id: tier\n", f"id: {'t' * 190}\n"))
-    scope = [f"{number:03d}-{'x' * 190}" for number in range(300)]
+    scope = [f"{number:03d}-{'x' * 190}" for number in range(ACCOUNT_MAX_BYTES * 3 // 5 // 200)]
     found = [became(partition.account(granted(number, "1", scope=scope))[0]) for number in range(3)]
     assert found == [RATED, ("dead_letter", "out_of_range"), ("dead_letter", "out_of_range")]
     months = [f"{1970 + number // 12}-{number % 12 + 1:02d}-01T00:00:00Z" for number in range(672)]

@@ -292,3 +292,23 @@ def test_an_interval_across_too_many_borders_is_a_dead_letter() -> None:
     lease = partition()
     assert outcomes(lease.usage(released(begin=0))) == [("dead_letter", "out_of_range")]
     assert lease.of("c").balance == 0
+
+
+def test_a_customer_may_have_two_thousand_devices() -> None:
+    """All of them open at once, each settled by its own release."""
+    lease, count = partition(), 2_000
+
+    def each(kind: str, **data: Any) -> list[Any]:
+        return [
+            told(kind, f"{kind}-{number}", END, **data, **sizes(allocation_id=f"a-{number}", device_id=f"d-{number}"))
+            for number in range(count)
+        ]
+
+    begins = {"allocated_at": format_time(BEGIN)}
+    rows = lease.usage(*each("device.allocated", **begins, expires_at=format_time(END)))
+    assert {(row["outcome"], row["reason"]) for row in rows} == {("rated", "")}
+    assert len(lease.of("c").allocations) == count
+    rows = lease.usage(*each("device.released", **begins, released_at=format_time(BEGIN + 60 * SECOND)))
+    assert {(row["outcome"], row["reason"]) for row in rows} == {("rated", "")}
+    assert charges(lease)["steps", "quantity"] == count * 60 * 10**9
+    assert lease.of("c").allocations == {}
