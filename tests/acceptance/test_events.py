@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from schemas.ids import partition_of
 from tests.acceptance.site import Record, Site, Tenant, fresh, plain, until
 
 CATALOGUE = """
@@ -17,6 +15,7 @@ currency: USD
 meters:
   - {id: input_tokens, event_type: session.tokens_used, quantity: data.input_tokens - data.cached_input_tokens, dimensions: [model]}
   - {id: output_tokens, event_type: session.tokens_used, quantity: data.output_tokens, dimensions: [model]}
+  - {id: all_tokens, event_type: session.tokens_used, quantity: data.tokens_used}
   - {id: device_core_seconds, event_type: device.released, quantity: data.duration_seconds * data.cpu_cores}
   - {id: ai_chat, event_type: usage.reported}
   - {id: counted_only, event_type: usage.reported}
@@ -28,6 +27,7 @@ prices:
   - {id: in-new, meter: input_tokens, model: per_unit, unit_amount: "0.002", effective_from: 2026-01-01T00:00:00Z}
   - {id: in-4o, meter: input_tokens, match: {model: gpt-4o}, model: per_unit, unit_amount: "0.0000025"}
   - {id: out, meter: output_tokens, model: per_unit, unit_amount: "0.00001"}
+  - {id: token, meter: all_tokens, model: per_unit, unit_amount: "0.01"}
   - {id: cores, meter: device_core_seconds, model: per_unit, unit_amount: "0.01"}
   - {id: chat, meter: ai_chat, model: per_unit, unit_amount: "0.5"}
   - {id: gold, meter: only_gold, match: {tier: gold}, model: per_unit, unit_amount: "1"}
@@ -39,6 +39,7 @@ DEVICE = {
     "device_id": "d", "allocation_id": "a", "allocated_at": "2026-11-20T10:00:00Z", "released_at": "2026-11-20T10:01:00Z",
     "cpu_cores": 2, "memory_mb": 1024.5, "storage_mb": 0,
 }  # fmt: skip
+CHARGED = {"input_tokens": "0.0025", "output_tokens": "0.0034", "all_tokens": "15.4"}
 NOW = datetime.now(UTC)
 
 
@@ -58,16 +59,33 @@ def nested(depth: int) -> dict[str, Any]:
 
 # Name; type; data; what of the envelope differs; outcome; reason; charge by meter.
 CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str, str, dict[str, str]]] = [
-    ("tokens", "session.tokens_used", TOKENS, {}, "rated", "", {"input_tokens": "0.0025", "output_tokens": "0.0034"}),
-    ("no cached", "session.tokens_used", {**TOKENS, "cached_input_tokens": None}, {}, "rated", "", {"input_tokens": "0.003", "output_tokens": "0.0034"}),
-    ("tokens_used alone", "session.tokens_used", {"session_id": "s", "model": "m", "tokens_used": 5}, {}, "rated", "", {}),
+    ("tokens", "session.tokens_used", TOKENS, {}, "rated", "", CHARGED),
+    ("a dead letter of any size keeps its names", "session.tokens_used", {**TOKENS, "output_tokens": -1, "x": "y" * 200_000}, {}, "dead_letter", "*", {}),
+    ("no cached", "session.tokens_used", {**TOKENS, "cached_input_tokens": None}, {}, "rated", "", {**CHARGED, "input_tokens": "0.003"}),
+    ("tokens_used alone", "session.tokens_used", {"session_id": "s", "model": "m", "tokens_used": 5}, {}, "rated", "", {"all_tokens": "0.05"}),
+    ("tokens_used is filled in", "session.tokens_used", {**TOKENS, "tokens_used": 7}, {}, "rated", "", CHARGED),
+    ("half a split", "session.tokens_used", {"session_id": "s", "model": "m", "input_tokens": 5}, {}, "dead_letter", "missing_field", {}),
+    ("no count at all", "session.tokens_used", {"session_id": "s", "model": "m"}, {}, "dead_letter", "missing_field", {}),
+    ("numbers by value", "session.tokens_used", {**TOKENS, "input_tokens": 1.2e3, "output_tokens": 340.0}, {}, "rated", "", CHARGED),
+    ("true is no number", "session.tokens_used", {**TOKENS, "output_tokens": True}, {}, "dead_letter", "wrong_type", {}),
+    ("text is no number", "session.tokens_used", {**TOKENS, "output_tokens": "340"}, {}, "dead_letter", "wrong_type", {}),
+    ("null where a field must be", "session.tokens_used", {**TOKENS, "model": None}, {}, "dead_letter", "*", {}),
+    ("nulls where none need be", "session.tokens_used", {**TOKENS, **dict.fromkeys(("message_id", "user_id", "cost_usd", "hold_id", "final"))}, {}, "rated", "", CHARGED),
+    ("10^15 is a count", "session.tokens_used", {**TOKENS, "reasoning_tokens": 10**15}, {}, "rated", "", CHARGED),
+    ("a field of the sender's own", "session.tokens_used", {**TOKENS, "organization_id": 5, "more": {"a": [1]}}, {}, "rated", "", CHARGED),
+    ("a subject of 200 characters", "session.tokens_used", TOKENS, {"subject": f"{'é' * 160}/ %2F{fresh()}".ljust(200, "☃")}, "rated", "", CHARGED),
+    ("a subject of 201 characters", "session.tokens_used", TOKENS, {"subject": "x" * 201}, "dead_letter", "*", {}),
+    ("an empty subject", "session.tokens_used", TOKENS, {"subject": ""}, "dead_letter", "*", {}),
+    ("nobody's", "session.tokens_used", TOKENS, {"subject": None}, "dead_letter", "no_customer", {}),
+    ("no data", "session.tokens_used", TOKENS, {"data": None}, "dead_letter", "missing_field", {}),
+    ("data that is no object", "session.tokens_used", TOKENS, {"data": [1]}, "dead_letter", "wrong_type", {}),
     ("all zero", "session.tokens_used", {**TOKENS, "input_tokens": 0, "cached_input_tokens": 0, "output_tokens": 0}, {}, "ignored", "zero", {}),
-    ("price of its own time", "session.tokens_used", {**TOKENS, "model": "x", "output_tokens": 0}, {"time": "2025-06-01T00:00:00Z"}, "rated", "", {"input_tokens": "1"}),
-    ("price of now", "session.tokens_used", {**TOKENS, "model": "x", "output_tokens": 0}, {"time": "2026-06-01T00:00:00Z"}, "rated", "", {"input_tokens": "2"}),
-    ("any offset inward", "session.tokens_used", {**TOKENS, "model": "x", "output_tokens": 0}, {"time": "2026-01-01T00:30:00+01:00"}, "rated", "", {"input_tokens": "1"}),
-    ("without time Kafka's is used", "session.tokens_used", TOKENS, {"time": None}, "rated", "", {"input_tokens": "0.0025", "output_tokens": "0.0034"}),
-    ("customer of user_id", "session.tokens_used", {**TOKENS, "user_id": "by-user"}, {"subject": None}, "rated", "", {"input_tokens": "0.0025", "output_tokens": "0.0034"}),
-    ("upstream cost is never charged", "session.tokens_used", {**TOKENS, "cost_usd": 99.5}, {}, "rated", "", {"input_tokens": "0.0025", "output_tokens": "0.0034"}),
+    ("price of its own time", "session.tokens_used", {**TOKENS, "model": "x", "output_tokens": 0}, {"time": "2025-06-01T00:00:00Z"}, "rated", "", {"input_tokens": "1", "all_tokens": "12"}),
+    ("price of now", "session.tokens_used", {**TOKENS, "model": "x", "output_tokens": 0}, {"time": "2026-06-01T00:00:00Z"}, "rated", "", {"input_tokens": "2", "all_tokens": "12"}),
+    ("any offset inward", "session.tokens_used", {**TOKENS, "model": "x", "output_tokens": 0}, {"time": "2026-01-01T00:30:00+01:00"}, "rated", "", {"input_tokens": "1", "all_tokens": "12"}),
+    ("without time Kafka's is used", "session.tokens_used", TOKENS, {"time": None}, "rated", "", CHARGED),
+    ("customer of user_id", "session.tokens_used", {**TOKENS, "user_id": "by-user"}, {"subject": None}, "rated", "", CHARGED),
+    ("upstream cost is never charged", "session.tokens_used", {**TOKENS, "cost_usd": 99.5}, {}, "rated", "", CHARGED),
     ("cached beyond input", "session.tokens_used", {**TOKENS, "cached_input_tokens": 1201}, {}, "dead_letter", "*", {}),
     ("negative count", "session.tokens_used", {**TOKENS, "output_tokens": -1}, {}, "dead_letter", "*", {}),
     ("count beyond 10^15", "session.tokens_used", {**TOKENS, "output_tokens": 10**15 + 1}, {}, "dead_letter", "*", {}),
@@ -75,31 +93,52 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str, str, dict[str, 
     ("missing field", "session.tokens_used", {"session_id": "s", "input_tokens": 1, "output_tokens": 1}, {}, "dead_letter", "missing_field", {}),
     ("unknown type", "never.heard_of", {}, {}, "dead_letter", "unknown_type", {}),
     ("unknown version", "session.tokens_used", TOKENS, {"dataschema": "https://x/session.tokens_used/2"}, "dead_letter", "unknown_version", {}),
-    ("known version", "session.tokens_used", TOKENS, {"dataschema": "https://x/session.tokens_used/1"}, "rated", "", {"input_tokens": "0.0025", "output_tokens": "0.0034"}),
+    ("known version", "session.tokens_used", TOKENS, {"dataschema": "https://x/session.tokens_used/1"}, "rated", "", CHARGED),
     ("future", "session.tokens_used", TOKENS, {"time": at(NOW + timedelta(hours=3))}, "dead_letter", "future", {}),
-    ("a little ahead", "session.tokens_used", TOKENS, {"time": at(NOW + timedelta(minutes=20))}, "rated", "", {"input_tokens": "0.0025", "output_tokens": "0.0034"}),
+    ("a little ahead", "session.tokens_used", TOKENS, {"time": at(NOW + timedelta(minutes=20))}, "rated", "", CHARGED),
     ("before 1970", "session.tokens_used", TOKENS, {"time": "1969-12-31T23:59:59Z"}, "dead_letter", "bad_time", {}),
+    ("a year that RFC 3339 has not", "session.tokens_used", TOKENS, {"time": "10000-01-01T00:00:00Z"}, "dead_letter", "bad_time", {}),
+    ("no offset", "session.tokens_used", TOKENS, {"time": "2026-11-20T10:15:30"}, "dead_letter", "bad_time", {}),
     ("no time at all", "session.tokens_used", TOKENS, {"time": "soon"}, "dead_letter", "bad_time", {}),
     ("other specversion", "session.tokens_used", TOKENS, {"specversion": "0.3"}, "dead_letter", "*", {}),
+    ("at the bound of depth", "session.tokens_used", {**TOKENS, "x": nested(29)}, {}, "rated", "", CHARGED),
+    ("just too deep", "session.tokens_used", {**TOKENS, "x": nested(30)}, {}, "dead_letter", "too_deep", {}),
     ("nested too deep", "session.tokens_used", {**TOKENS, "x": nested(40)}, {}, "dead_letter", "*", {}),
-    ("nested deep", "session.tokens_used", {**TOKENS, "x": nested(20)}, {}, "rated", "", {"input_tokens": "0.0025", "output_tokens": "0.0034"}),
+    ("nested deep", "session.tokens_used", {**TOKENS, "x": nested(20)}, {}, "rated", "", CHARGED),
     ("beyond 256 kB", "session.tokens_used", {**TOKENS, "x": "y" * 300_000}, {}, "dead_letter", "*", {}),
     ("device", "device.released", {**DEVICE, "allocation_id": "a1"}, {}, "rated", "", {"device_core_seconds": "1.2"}),
     ("duration within a second", "device.released", {**DEVICE, "allocation_id": "a2", "duration_seconds": 61}, {}, "rated", "", {"device_core_seconds": "1.2"}),
     ("rounded half up", "device.released", {**DEVICE, "allocation_id": "a3", "released_at": "2026-11-20T10:01:00.5Z"}, {}, "rated", "", {"device_core_seconds": "1.22"}),
+    ("rounded down below the half", "device.released", {**DEVICE, "allocation_id": "a6", "released_at": "2026-11-20T10:01:00.499Z"}, {}, "rated", "", {"device_core_seconds": "1.2"}),
+    ("sizes may have decimals", "device.released", {**DEVICE, "allocation_id": "a7", "cpu_cores": 0.5}, {}, "rated", "", {"device_core_seconds": "0.3"}),
+    ("times of any offset", "device.released", {**DEVICE, "allocation_id": "a8", "allocated_at": "2026-11-20T11:00:00+01:00"}, {}, "rated", "", {"device_core_seconds": "1.2"}),
+    ("no time at all is no charge", "device.released", {**DEVICE, "allocation_id": "a9", "released_at": DEVICE["allocated_at"]}, {}, "rated", "", {}),
+    ("a negative size", "device.released", {**DEVICE, "allocation_id": "b1", "memory_mb": -1}, {}, "dead_letter", "out_of_range", {}),
     ("duration that differs", "device.released", {**DEVICE, "allocation_id": "a4", "duration_seconds": 62}, {}, "dead_letter", "*", {}),
     ("an end before its begin", "device.released", {**DEVICE, "allocation_id": "a5", "released_at": "2026-11-20T09:00:00Z"}, {}, "dead_letter", "*", {}),
     ("reported", "usage.reported", {"meter": "ai_chat", "quantity": 3}, {}, "rated", "", {"ai_chat": "1.5"}),
     ("quantity is 1 by default", "usage.reported", {"meter": "ai_chat"}, {}, "rated", "", {"ai_chat": "0.5"}),
+    ("a null quantity is as if absent", "usage.reported", {"meter": "ai_chat", "quantity": None}, {}, "rated", "", {"ai_chat": "0.5"}),
+    ("rounded once, half even", "usage.reported", {"meter": "ai_chat", "quantity": 0.000000001}, {}, "rated", "", {"ai_chat": "0"}),
+    ("rounded once, half even, up", "usage.reported", {"meter": "ai_chat", "quantity": 0.000000003}, {}, "rated", "", {"ai_chat": "0.000000002"}),
+    ("below zero", "usage.reported", {"meter": "ai_chat", "quantity": -1}, {}, "dead_letter", "out_of_range", {}),
+    ("an alias has its own word for the meter", "product.usage_recorded", {"product_id": "ai_chat", "meter": "big"}, {}, "rated", "", {"ai_chat": "0.5"}),
+    ("an alias without a product", "product.usage_recorded", {"meter": "ai_chat"}, {}, "dead_letter", "missing_field", {}),
+    ("a meter of another type", "usage.reported", {"meter": "input_tokens"}, {}, "dead_letter", "no_meter", {}),
     ("alias", "product.usage_recorded", {"product_id": "ai_chat", "quantity": 2}, {}, "rated", "", {"ai_chat": "1"}),
     ("a meter without any price only counts", "usage.reported", {"meter": "counted_only", "quantity": 4}, {}, "rated", "", {"counted_only": "0"}),
     ("no price", "usage.reported", {"meter": "only_gold", "quantity": 1, "tier": "tin"}, {}, "dead_letter", "no_price", {}),
-    ("no price for nothing", "usage.reported", {"meter": "only_gold", "quantity": 0, "tier": "tin"}, {}, "*", "*", {}),
+    ("no price for nothing", "usage.reported", {"meter": "only_gold", "quantity": 0, "tier": "tin"}, {}, "rated", "", {}),
     ("most specific", "usage.reported", {"meter": "only_gold", "quantity": 2, "tier": "gold"}, {}, "rated", "", {"only_gold": "2"}),
     ("no meter", "usage.reported", {"meter": "nobody_s", "quantity": 1}, {}, "dead_letter", "no_meter", {}),
+    ("the largest charge", "usage.reported", {"meter": "big", "quantity": 9223.372036}, {}, "rated", "", {"big": "9223372036"}),
     ("overflow", "usage.reported", {"meter": "big", "quantity": 10**10}, {}, "dead_letter", "amount_overflow", {}),
     ("any further type may be metered", "printer.printed", {"pages": 3, "copies": 2}, {}, "rated", "", {"pages": "0.6"}),
-    ("a field that an expression needs", "printer.printed", {"pages": 3}, {}, "dead_letter", "*", {}),
+    ("the sum is rounded, not its parts", "printer.printed", {"pages": 0.1, "copies": 0.3}, {}, "rated", "", {"pages": "0.003"}),
+    ("a field that an expression needs", "printer.printed", {"pages": 3}, {}, "dead_letter", "missing_field", {}),
+    ("a null that an expression needs", "printer.printed", {"pages": 3, "copies": None}, {}, "dead_letter", "missing_field", {}),
+    ("text that an expression needs as a number", "printer.printed", {"pages": "3", "copies": 1}, {}, "dead_letter", "wrong_type", {}),
+    ("any further type has any version", "printer.printed", {"pages": 1, "copies": 1}, {"dataschema": "https://x/printer.printed/7"}, "rated", "", {"pages": "0.1"}),
     ("ended, not metered", "session.ended", {"session_id": "s", "started_at": "2026-11-20T10:00:00Z", "ended_at": "2026-11-20T10:01:00Z"}, {}, "ignored", "no_meter", {}),
     ("ended before it began", "session.ended", {"session_id": "s", "started_at": "2026-11-20T10:00:00Z", "ended_at": "2026-11-20T09:01:00Z"}, {}, "dead_letter", "*", {}),
     ("allocated", "device.allocated", {"device_id": "d", "allocation_id": "l1", "allocated_at": "2026-11-20T10:00:00Z", "cpu_cores": 2, "memory_mb": 1, "storage_mb": 0}, {}, "rated", "", {}),
@@ -111,9 +150,9 @@ def test_every_record_ends_in_one_outcome_by_name(site: Site, tenant: Tenant) ->
     machine-readable `reason` where it is not `rated`.
     """
     sent = {}
-    for name, type_, data, changed, *_ in CASES:
-        event = tenant.event(fresh("cust"), type_, data, **({"time": "2026-11-20T10:15:30.123Z"} | changed))
-        sent[name] = event
+    for name, type_, data, other, *_ in CASES:
+        event = {**tenant.event(fresh("cust"), type_, data, time="2026-11-20T10:15:30.123Z"), **other}
+        sent[name] = {attribute: value for attribute, value in event.items() if value is not None}
     tenant.send(*sent.values())
     outcomes = tenant.outcomes([event["id"] for event in sent.values()])
     charges: dict[str, dict[str, str]] = {}
@@ -124,7 +163,7 @@ def test_every_record_ends_in_one_outcome_by_name(site: Site, tenant: Tenant) ->
         ((what, why),) = outcomes[sent[name]["id"]]
         booked = {meter: plain(amount) for meter, amount in charges.get(sent[name]["id"], {}).items()}
         good = (outcome in ("*", what) and reason in ("*", why)) and (what == "rated") == (why == "")
-        if not good or (amounts and booked != amounts):
+        if not good or (what == "rated" and booked != amounts):
             wrong.append((name, what, why, booked))
     assert wrong == []
 
@@ -136,6 +175,8 @@ BROKEN = [
     ("empty", b""),
     ("nothing", None),
     ("a NaN", b'{"specversion": "1.0", "id": NaN}'),
+    ("a byte order mark", b'\xef\xbb\xbf{"specversion": "1.0"}'),
+    ("a number beyond all bounds", b'{"specversion": "1.0", "id": 1e99999999999}'),
     ("two of a key", b'{"specversion": "1.0", "id": "a", "id": "b"}'),
 ]
 
@@ -161,108 +202,12 @@ def test_records_that_are_no_events_are_dead_letters(site: Site, tenant: Tenant)
     assert originals[placed[1][1]].encode() == BROKEN[1][1]
 
 
-def tokens(tenant: Tenant, customer: str, **changed: Any) -> dict[str, Any]:
-    return tenant.event(customer, "session.tokens_used", TOKENS, time="2026-11-20T10:15:30.123Z", **changed)
+def tokens(tenant: Tenant, customer: str, **other: Any) -> dict[str, Any]:
+    return tenant.event(customer, "session.tokens_used", TOKENS, time="2026-11-20T10:15:30.123Z", **other)
 
 
-def _with(event: Mapping[str, Any], **data: Any) -> dict[str, Any]:
+def changed(event: Mapping[str, Any], **data: Any) -> dict[str, Any]:
     return {**event, "data": {**event["data"], **data}}
-
-
-def test_a_quarter_of_duplicates_counts_once(tenant: Tenant) -> None:
-    """The same identity with the same content counts once, however often, whenever and in whatever batch it arrives."""
-    customer = fresh("cust")
-    events = [tokens(tenant, customer) for _ in range(80)]
-    tenant.send(*events[:40], *events[:20], *events[40:])
-    tenant.send(*events[60:])
-    tenant.outcomes([event["id"] for event in events], 120)
-    found = tenant.rows("event_outcomes", "customer = {c:String}", c=customer)
-    counted: dict[str, int] = {}
-    for row in found:
-        counted[row["outcome"]] = counted.get(row["outcome"], 0) + 1
-    assert counted == {"rated": 80, "duplicate": 40}
-    assert len(tenant.rows("rated_usage", "customer = {c:String}", c=customer)) == 160
-    assert tenant.balance(customer)["balance"] == "-0.472"
-
-
-# What the second of an identity looks like; what it is.
-SECONDS: list[tuple[str, Any, str, str]] = [
-    ("other key order", lambda e: dict(reversed(list(e.items()))), "duplicate", "*"),
-    ("numbers by value", lambda e: _with(e, output_tokens=340.0, input_tokens=1.2e3), "duplicate", "*"),
-    ("absent is null is 0", lambda e: _with(e, cache_write_tokens=0, reasoning_tokens=None), "duplicate", "*"),
-    ("other count", lambda e: _with(e, output_tokens=341), "dead_letter", "conflict"),
-    ("unknown field", lambda e: _with(e, note="x"), "dead_letter", "conflict"),
-    ("other time", lambda e: {**e, "time": "2026-11-20T10:15:31Z"}, "dead_letter", "conflict"),
-    ("other source", lambda e: {**e, "source": "elsewhere"}, "rated", ""),
-]
-
-
-def test_the_second_of_an_identity(tenant: Tenant) -> None:
-    """The same identity with other content is a conflict: the first stands, the second is a dead letter."""
-    sent = {}
-    for name, change, _, _ in SECONDS:
-        first = tokens(tenant, fresh("cust"))
-        sent[name] = first["id"]
-        tenant.send(first, change(first))
-    outcomes = tenant.outcomes(list(sent.values()), 2 * len(SECONDS))
-    for name, _, outcome, reason in SECONDS:
-        first, second = outcomes[sent[name]]
-        assert first == ("rated", ""), name
-        assert second[0] == outcome, (name, second)
-        assert reason in ("*", second[1]), (name, second)
-
-
-def test_a_dead_letter_does_not_use_its_identity_up(tenant: Tenant) -> None:
-    """A dead letter and a refused command do not use an identity up."""
-    good = tokens(tenant, fresh("cust"))
-    tenant.send(_with(good, output_tokens=-5), good)
-    assert [outcome for outcome, _ in tenant.outcomes([good["id"]], 2)[good["id"]]] == ["dead_letter", "rated"]
-
-
-def test_an_allocation_is_released_once(tenant: Tenant) -> None:
-    """A second `device.released` of the same allocation is a `duplicate` if its times are equal, else a conflict."""
-    customer, allocation = fresh("cust"), fresh("alloc")
-    release = {**DEVICE, "allocation_id": allocation}
-    first, same, other = (
-        tenant.event(customer, "device.released", data, source=f"s{number}")
-        for number, data in enumerate((release, release, {**release, "released_at": "2026-11-20T10:02:00Z"}))
-    )
-    tenant.send(first, same, other)
-    outcomes = tenant.outcomes([first["id"], same["id"], other["id"]])
-    assert outcomes[first["id"]] == [("rated", "")]
-    assert outcomes[same["id"]][0][0] == "duplicate"
-    assert outcomes[other["id"]] == [("dead_letter", "conflict")]
-
-
-def test_a_record_in_another_partition_is_rerouted(site: Site, tenant: Tenant) -> None:
-    """`ignored` (`rerouted`) and sent to its own partition in the same transaction."""
-    customer = fresh("cust")
-    event = tokens(tenant, customer)
-    wrong = (partition_of(customer, 8) + 1) % 8
-    site.produce([Record("usage.events", json.dumps(event).encode(), customer.encode(), wrong)])
-    assert sorted(tenant.outcomes([event["id"]], 2)[event["id"]]) == [("ignored", "rerouted"), ("rated", "")]
-
-
-def test_an_event_in_the_other_topic_has_its_outcome(site: Site, tenant: Tenant) -> None:
-    """Entries of both inputs; a record that is nobody's has an outcome as well."""
-    customer = fresh("cust")
-    event = tokens(tenant, customer)
-    site.produce([Record("account.events", json.dumps(event).encode(), customer.encode())])
-    ((outcome, _),) = tenant.outcomes([event["id"]])[event["id"]]
-    assert outcome in ("rated", "dead_letter")
-
-
-def test_the_default_tenant_is_default(site: Site) -> None:
-    """`tenantid` defaults to `default`."""
-    event = {
-        "specversion": "1.0", "id": fresh("e"), "source": "acceptance", "type": "session.tokens_used",
-        "data": {"user_id": fresh("u"), "session_id": "s", "model": "m", "input_tokens": 1, "output_tokens": 0},
-    }  # fmt: skip
-    site.tollgate.send(json.dumps(event).encode() + b"\n")
-    (row,) = until(
-        lambda: site.sql("SELECT * FROM tollgate.event_outcomes WHERE event_id = {id:String}", id=event["id"])
-    )
-    assert (row["tenant"], row["customer"], row["outcome"]) == ("default", event["data"]["user_id"], "rated")
 
 
 def test_a_heartbeat_charges_the_time_since_the_last_mark(tenant: Tenant) -> None:
@@ -297,70 +242,4 @@ def test_a_correction_cancels_or_replaces(tenant: Tenant) -> None:
     tenant.send(*corrections)
     tenant.outcomes([event["id"] for event in corrections])
     until(lambda: tenant.balance(cancelled)["balance"] == "0", "the cancelled event")
-    until(lambda: tenant.balance(replaced)["balance"] == "-0.0025", "the replaced event")
-
-
-# Type; data; outcome; reason.
-ACCOUNT_CASES: list[tuple[str, dict[str, Any], str, str]] = [
-    ("credit.granted", {"credit_id": "c1", "amount": "5.00", "currency": "USD"}, "rated", ""),
-    ("credit.granted", {"credit_id": "c2", "amount": 5.25, "currency": "USD", "timestamp": "2026-11-20T10:00:00Z"}, "rated", ""),
-    ("credit.granted", {"credit_id": "c3", "amount": "1.0000000001", "currency": "USD"}, "dead_letter", "*"),
-    ("credit.granted", {"credit_id": "c4", "currency": "USD"}, "dead_letter", "missing_field"),
-    ("credit.granted", {"credit_id": "c5", "amount": "-5", "currency": "USD"}, "dead_letter", "*"),
-    ("payment.completed", {"payment_id": "p1", "amount": "10", "currency": "USD"}, "rated", ""),
-    ("payment.failed", {"payment_intent_id": "pi-1", "amount": "10", "currency": "USD", "error": "declined"}, "*", "*"),
-    ("payment.intent.created", {"payment_intent_id": "pi-2", "amount": "10", "currency": "USD"}, "*", "*"),
-    ("user.created", {"plan_id": "free"}, "rated", ""),
-    ("wallet.credits_added", {"amount": "5"}, "*", "*"),
-    ("storage.quota_exceeded", {"used": 1}, "*", "*"),
-    ("billing.processed", {}, "*", "*"),
-    ("order.created", {"order_id": "o1", "order_type": "credits", "total_amount": "5", "currency": "USD", "items": []}, "rated", ""),
-    ("subscription.created", {"subscription_id": "s1", "plan_id": "nobody_s_plan", "status": "active", "billing_cycle": "monthly"}, "*", "*"),
-]  # fmt: skip
-
-
-def test_account_events_have_their_outcomes(tenant: Tenant) -> None:
-    """Applied, an account event is `rated`, also without money; without effect it is `ignored` (`no_effect`)."""
-    sent = [tenant.event(fresh("cust"), type_, data) for type_, data, _, _ in ACCOUNT_CASES]
-    tenant.send(*sent)
-    outcomes = tenant.outcomes([event["id"] for event in sent])
-    for event, (type_, data, outcome, reason) in zip(sent, ACCOUNT_CASES, strict=True):
-        ((what, why),) = outcomes[event["id"]]
-        assert outcome in ("*", what), (type_, data, what, why)
-        assert reason in ("*", why), (type_, data, what, why)
-        assert what in ("rated", "ignored", "dead_letter")
-        if outcome == "*":
-            assert (what, why) in (("rated", ""), ("ignored", "no_effect")) or type_.startswith("subscription"), (type_, what, why)  # fmt: skip
-
-
-def test_an_order_credits_its_wallet_once(tenant: Tenant) -> None:
-    """A wallet is credited at most once per `order_id`, by `payment.completed` or `order.completed`, whichever comes
-    first: `credit_amount`, else the paid amount.
-    """
-    customer, order = fresh("cust"), fresh("order")
-    completed = {"order_id": order, "order_type": "credits", "total_amount": "8", "currency": "USD", "items": [], "credit_amount": "10"}  # fmt: skip
-    events = [
-        tenant.event(customer, "order.completed", completed),
-        tenant.event(customer, "payment.completed", {"payment_id": fresh("p"), "order_id": order, "amount": "8", "currency": "USD"}),
-    ]  # fmt: skip
-    tenant.send(*events)
-    outcomes = tenant.outcomes([event["id"] for event in events])
-    assert outcomes[events[0]["id"]] == [("rated", "")]
-    assert tenant.balance(customer)["balance"] == "10"
-
-
-def test_a_payment_is_credited_and_refunded(tenant: Tenant) -> None:
-    """`payment.completed` credits the wallet; `payment.refunded` takes back."""
-    customer, payment = fresh("cust"), fresh("p")
-    events = [
-        tenant.event(customer, "payment.completed", {"payment_id": payment, "amount": "10", "currency": "USD"}),
-        tenant.event(customer, "payment.refunded", {"payment_id": payment, "refund_id": fresh("r"), "amount": "4"}),
-    ]
-    tenant.send(*events)
-    assert set(tenant.outcomes([event["id"] for event in events])) == {event["id"] for event in events}
-    assert tenant.balance(customer)["balance"] == "6"
-    rows = tenant.rows("ledger", "customer = {c:String}", c=customer)
-    assert [(row["kind"], plain(row["amount"])) for row in sorted(rows, key=lambda row: row["seq"])] == [
-        ("deposit", "10"),
-        ("refund", "-4"),
-    ]
+    until(lambda: tenant.balance(replaced)["balance"] == "-12.0025", "the replaced event")
