@@ -248,7 +248,7 @@ def test_a_charge_leads_to_its_line_and_the_line_to_its_charges(served: Served, 
     assert charge["charge_id"] in {one["charge_id"] for one in told["charges"]["shown"]}
     assert (told["line"]["price_id"], told["line"]["quantity"], told["line"]["currency"]) == ("calls", "21", "USD")
     missing = served.tollgate("explain", "line", "no/1", check=False)
-    assert (missing.returncode, missing.stderr) == (1, "tollgate: there is no line no/1\n")
+    assert (missing.returncode, missing.stderr) == (2, "tollgate: there is no line no/1\n")
 
 
 def test_all_equations_hold(served: Served) -> None:
