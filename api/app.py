@@ -150,5 +150,5 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _as_problem(content: dict[str, Any]) -> None:
     """FastAPI writes every model under application/json; problems have a media type of their own."""
-    if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/Problem"):
+    if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("Problem"):
         content[problems.MEDIA_TYPE] = content.pop("application/json")

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from tests.acceptance.documented import Documented
 from tests.deployment import Tollgate
 
 PATIENCE_S: Final = 60
@@ -84,6 +85,8 @@ class Site:
     issued_before_serve: str = ""
     printed_by_up: str = ""
     _tenants: list[Tenant] = field(default_factory=list)
+    _documented: Documented | None = None
+    """What every answer to a tenant is held to."""
 
     def sql(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         """Rows of a plain `POST /` query, each value as ClickHouse writes it in JSON (Decimals as text)."""
@@ -112,7 +115,16 @@ class Site:
         """A tenant of its own with a token, and with a catalogue where one is given."""
         name = fresh(word)
         token = self.issue(name)
-        made = Tenant(self, name, token, httpx.Client(base_url=self.url, headers=bearer(token), timeout=30))
+        if self._documented is None:
+            self._documented = Documented(httpx.get(f"{self.url}/openapi.json").json())
+        judge = self._documented.judge
+
+        def judged(answer: httpx.Response) -> None:
+            answer.read()
+            judge(answer)
+
+        client = httpx.Client(base_url=self.url, headers=bearer(token), timeout=30, event_hooks={"response": [judged]})
+        made = Tenant(self, name, token, client)
         self._tenants.append(made)
         if catalogue is not None:
             made.apply(catalogue)

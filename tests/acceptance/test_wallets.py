@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -308,6 +311,29 @@ def test_expired_credit_is_taken_out(tenant: Tenant) -> None:
     if answer.status_code != 422:
         used(tenant, customer, "calls", 1, "0")
         assert ("expiry", "-5") in movements(tenant, customer, 4)
+
+
+def test_an_outcome_that_is_not_known_in_time_is_202_with_its_place(site: Site, tenant: Tenant) -> None:
+    """202 with `Location` of the operation if it is not known within 2 s; the key answers for it in the end."""
+    customer, key = fresh(), fresh("key")
+    path, body = f"/v1/customers/{customer}/wallet/deposit", {"amount": "7", "currency": "USD"}
+    assert tenant.http.put(f"/v1/customers/{customer}", json={}).status_code == 200
+    status = json.loads(site.tollgate("status", "--json").stdout)
+    workers = [process["pid"] for process in status["processes"] if process["role"] == "worker"]
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        taken = tenant.http.post(path, json=body, headers={"Idempotency-Key": key})
+        assert taken.status_code == 202, taken.text
+        asked = tenant.http.get(taken.headers["location"])
+        assert (asked.status_code, asked.json()["status"]) == (200, "pending"), asked.text
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+    until(lambda: tenant.http.get(taken.headers["location"]).json()["status"] == "done")
+    again = move(tenant, customer, "wallet/deposit", body, key)
+    assert (again.status_code, again.json()["balance_after"]) == (200, "7")
+    assert tenant.balance(customer)["balance"] == "7"
 
 
 def test_the_scheduler_sees_a_number(site: Site, tenant: Tenant) -> None:
