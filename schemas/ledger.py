@@ -3,7 +3,8 @@
 A record is one decided chunk of a batch, in columns: position i of every entry column is entry `first_seq + i`. `seq`
 is dense by partition and counts entries alone; a record without entries (genesis, block end) takes none. The first
 record of a partition is its genesis: it names the ledger (a random id), and every projection keeps that name beside its
-position, so that a ledger that was replaced is recognized. Encoded as MessagePack arrays; fields are only appended.
+position, so that a ledger that was replaced is recognized. `schemas.ledger_packed` says how it is encoded; fields are
+only appended.
 
 Every entry is the outcome of one input record. Its charges, wallet postings and claims are what a replay folds; nothing
 is ever rated again to know them. A posting moves `amount` into the wallet (negative: out of it) against the counter
@@ -23,8 +24,6 @@ from typing import Any, Final
 import msgspec
 
 from schemas.documents import decode_body, document_key
-from schemas.errors import InvariantBroken
-from schemas.limits import LEDGER_RECORD_MAX_BYTES
 from schemas.money import unpack_int, unpack_ints
 from schemas.outcome import OUTCOME_NAMES
 
@@ -96,7 +95,7 @@ class Rate(msgspec.Struct, array_like=True, frozen=True):
     dimensions: tuple[tuple[str, str], ...]
 
 
-class Entries(msgspec.Struct, array_like=True):
+class Entries(msgspec.Struct):
     """Columns of a record's entries. `charge_*` and `posting_*` are flat, in entry order; the counts part them."""
 
     input: list[int] = []
@@ -158,7 +157,7 @@ class Entries(msgspec.Struct, array_like=True):
     """By entry index: id and end state of the holds that end with it, and the nanos charged against each."""
 
 
-class LedgerRecord(msgspec.Struct, array_like=True):
+class LedgerRecord(msgspec.Struct):
     """One record of a partition of `usage.rated`."""
 
     format: int
@@ -195,29 +194,6 @@ def genesis(partition: int, decided_at: int) -> LedgerRecord:
     return LedgerRecord(
         LEDGER_FORMAT, RecordKind.GENESIS, partition, 0, 0, 0, 0, 0, decided_at, 0, False, None, {}, uuid.uuid4().hex
     )
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(LedgerRecord).decode
-
-
-def encode_record(record: LedgerRecord) -> bytes:
-    """To bytes; InvariantBroken beyond the bound, which the chunking of batches keeps."""
-    value = _encode(record)
-    if len(value) > LEDGER_RECORD_MAX_BYTES:
-        raise InvariantBroken(f"ledger record of {len(value)} bytes at seq {record.first_seq}")
-    return value
-
-
-def decode_record(value: bytes) -> LedgerRecord:
-    """From bytes; InvariantBroken for what no writer of ours has written."""
-    try:
-        record = _decode(value)
-    except msgspec.DecodeError as error:
-        raise InvariantBroken(f"a ledger record cannot be read: {error}") from error
-    if record.format != LEDGER_FORMAT:
-        raise InvariantBroken(f"ledger format {record.format} is not known; this version reads {LEDGER_FORMAT}")
-    return record
 
 
 def documents_of(record: LedgerRecord) -> dict[str, bytes]:

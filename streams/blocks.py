@@ -9,20 +9,21 @@ units and 0 to 999,999,999 nano-units above them (so -0.5 is -1 and 500,000,000)
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
 from schemas.errors import InvariantBroken
-from schemas.ledger import INPUT_TOPICS, Entries, LedgerRecord, PostingKind, Rate, RecordKind
+from schemas.ledger import INPUT_TOPICS, PostingKind, Rate, RecordKind
+from schemas.ledger_packed import Columns, PackedRecord
 from schemas.limits import BLOCK_MAX_ENTRIES
 from schemas.money import NANOS, unpack_int
 from schemas.outcome import OUTCOME_NAMES
-from streams.native import Codes, Ints, LowCardinality, block, int64s, octets, offsets, sparse, texts
+from schemas.packing import Codes, Ints, Texts, Words, counts_of, int64s_of
+from streams.native import LowCardinality, block, int64s, octets, offsets, sparse, texts
 
 TABLE: Final = "tollgate.ledger_entries"
 
@@ -64,14 +65,14 @@ class Gathering:
     def __init__(self, ledger_id: str, after: int) -> None:
         self._ledger_id = ledger_id
         self._next_block = after
-        self._records: list[tuple[int, LedgerRecord]] = []
+        self._records: list[tuple[int, PackedRecord]] = []
 
     @property
     def entries(self) -> int:
         """Entries gathered so far."""
         return self._records[-1][1].next_seq - self._next_block if self._records else 0
 
-    def add(self, offset: int, record: LedgerRecord) -> list[tuple[int, LedgerRecord]] | None:
+    def add(self, offset: int, record: PackedRecord) -> list[tuple[int, PackedRecord]] | None:
         """Takes the next record; the block's records if this one closes it and it has entries, else None."""
         if record.block_seq != self._next_block:
             if record.kind == RecordKind.BLOCK_END and record.next_seq == self._next_block:
@@ -92,7 +93,7 @@ class Gathering:
         return records or None
 
 
-def encode(ledger_id: str, records: Sequence[tuple[int, LedgerRecord]]) -> Block:
+def encode(ledger_id: str, records: Sequence[tuple[int, PackedRecord]]) -> Block:
     """One closed block: its ENTRIES records with their offsets, in order."""
     first, last = records[0][1], records[-1][1]
     rows = last.next_seq - first.first_seq
@@ -109,19 +110,19 @@ def encode(ledger_id: str, records: Sequence[tuple[int, LedgerRecord]]) -> Block
 Column = tuple[str, str, bytes]
 
 
-def _joined(entries: Sequence[Entries], column: Callable[[Entries], list[Value]]) -> list[Value]:
-    return column(entries[0]) if len(entries) == 1 else list(chain.from_iterable(map(column, entries)))
+def _laid(entries: Sequence[Columns], column: Callable[[Columns], bytes]) -> bytes:
+    return b"".join(map(column, entries))
 
 
-def _octets(entries: Sequence[Entries], column: Callable[[Entries], list[int]]) -> bytes:
-    return bytes(chain.from_iterable(map(column, entries)))
+def _texts(entries: Sequence[Columns], column: Callable[[Columns], Texts]) -> bytes:
+    return b"".join(column(part).data for part in entries)
 
 
-def _array(values: Iterable[int]) -> Ints:
-    return np.frombuffer(array("q", values), np.int64)
+def _words(entries: Sequence[Columns], column: Callable[[Columns], Words]) -> LowCardinality:
+    return LowCardinality.joined(list(map(column, entries)))
 
 
-def _places(ledger_id: str, records: Sequence[tuple[int, LedgerRecord]], rows: int) -> list[Column]:
+def _places(ledger_id: str, records: Sequence[tuple[int, PackedRecord]], rows: int) -> list[Column]:
     first = records[0][1]
     counts = [record.count for _, record in records]
 
@@ -139,8 +140,8 @@ def _places(ledger_id: str, records: Sequence[tuple[int, LedgerRecord]], rows: i
     ]
 
 
-def _inputs(entries: Sequence[Entries], rows: int, starts: Sequence[int]) -> list[Column]:
-    def rare(column: Callable[[Entries], Mapping[int, str]]) -> dict[int, str]:
+def _inputs(entries: Sequence[Columns], rows: int, starts: Sequence[int]) -> list[Column]:
+    def rare(column: Callable[[Columns], Mapping[int, str]]) -> dict[int, str]:
         return dict(_rare(entries, starts, column))
 
     reasons, flags = [""] * rows, bytearray(rows)
@@ -150,21 +151,21 @@ def _inputs(entries: Sequence[Entries], rows: int, starts: Sequence[int]) -> lis
         for row, value in part.flags.items():
             flags[start + row] = value
     return [
-        ("topic", _TOPIC, _octets(entries, lambda part: part.input)),
-        ("offset", "Int64", int64s(_joined(entries, lambda part: part.offset))),
-        ("outcome", _OUTCOME, _octets(entries, lambda part: part.outcome)),
+        ("topic", _TOPIC, _laid(entries, lambda part: part.input)),
+        ("offset", "Int64", _laid(entries, lambda part: part.offset)),
+        ("outcome", _OUTCOME, _laid(entries, lambda part: part.outcome)),
         ("reason", _WORD, LowCardinality.of(reasons).column()),
         ("flags", "UInt8", bytes(flags)),
-        ("tenant", _WORD, LowCardinality.of(_joined(entries, lambda part: part.tenant)).column()),
-        ("customer", "String", texts(_joined(entries, lambda part: part.customer))),
-        ("source", _WORD, LowCardinality.of(_joined(entries, lambda part: part.source)).column()),
-        ("event_id", "String", texts(_joined(entries, lambda part: part.event_id))),
-        ("event_type", _WORD, LowCardinality.of(_joined(entries, lambda part: part.event_type)).column()),
-        ("fingerprints", "String", octets(_joined(entries, lambda part: part.fingerprints))),
-        ("occurred_at", _TIME, int64s(_joined(entries, lambda part: part.occurred_at))),
-        ("received_at", _TIME, int64s(_joined(entries, lambda part: part.received_at))),
-        ("user_id", "String", texts(_joined(entries, lambda part: part.user_id))),
-        ("session_id", "String", texts(_joined(entries, lambda part: part.session_id))),
+        ("tenant", _WORD, _words(entries, lambda part: part.tenant).column()),
+        ("customer", "String", _texts(entries, lambda part: part.customer)),
+        ("source", _WORD, _words(entries, lambda part: part.source).column()),
+        ("event_id", "String", _texts(entries, lambda part: part.event_id)),
+        ("event_type", _WORD, _words(entries, lambda part: part.event_type).column()),
+        ("fingerprints", "String", _texts(entries, lambda part: part.fingerprints)),
+        ("occurred_at", _TIME, _laid(entries, lambda part: part.occurred_at)),
+        ("received_at", _TIME, _laid(entries, lambda part: part.received_at)),
+        ("user_id", "String", _texts(entries, lambda part: part.user_id)),
+        ("session_id", "String", _texts(entries, lambda part: part.session_id)),
         ("device_id", "String", sparse(rows, rare(lambda part: part.device_id))),
         ("allocation_id", "String", sparse(rows, rare(lambda part: part.allocation_id))),
         ("hold_id", "String", sparse(rows, rare(lambda part: part.hold_id))),
@@ -175,7 +176,7 @@ def _inputs(entries: Sequence[Entries], rows: int, starts: Sequence[int]) -> lis
 
 
 def _rare(
-    entries: Sequence[Entries], starts: Sequence[int], column: Callable[[Entries], Mapping[int, Value]]
+    entries: Sequence[Columns], starts: Sequence[int], column: Callable[[Columns], Mapping[int, Value]]
 ) -> Iterator[tuple[int, Value]]:
     """What few entries have, by row of the block."""
     for start, part in zip(starts, entries, strict=True):
@@ -198,10 +199,10 @@ def _documents(rows: int, by_row: Mapping[int, list[tuple[str, str, bytes]]]) ->
     ]
 
 
-def _charges(entries: Sequence[Entries]) -> list[Column]:
-    ends = offsets(_array(_joined(entries, lambda part: part.charges)))
+def _charges(entries: Sequence[Columns]) -> list[Column]:
+    ends = offsets(counts_of(_laid(entries, lambda part: part.charges)))
     rates, of_charge = _rates(entries)
-    units, nanos = _quantities(_joined(entries, lambda part: part.charge_quantity))
+    units, nanos = _quantities([part.charge_quantity for part in entries])
 
     def words(name: str, value: Callable[[Rate], str]) -> Column:
         chosen = LowCardinality.of([value(rate) for rate in rates]).take(of_charge)
@@ -217,15 +218,15 @@ def _charges(entries: Sequence[Entries]) -> list[Column]:
         ("charge.dimensions", f"Array(Map({_WORD}, {_WORD}))", _dimensions(rates, of_charge, ends)),
         ("charge.quantity_units", "Array(Int64)", ends + units),
         ("charge.quantity_nanos", "Array(UInt32)", ends + nanos),
-        ("charge.amount", "Array(Int64)", ends + int64s(_joined(entries, lambda part: part.charge_amount))),
+        ("charge.amount", "Array(Int64)", ends + _laid(entries, lambda part: part.charge_amount)),
     ]
 
 
-def _rates(entries: Sequence[Entries]) -> tuple[list[Rate], Ints]:
+def _rates(entries: Sequence[Columns]) -> tuple[list[Rate], Ints]:
     """The rates of all records, each once, and by charge its place among them."""
     places: dict[Rate, int] = {}
     of_charge = [
-        np.array([places.setdefault(rate, len(places)) for rate in part.rates], np.int64)[_array(part.charge_rate)]
+        np.array([places.setdefault(rate, len(places)) for rate in part.rates], np.int64)[counts_of(part.charge_rate)]
         for part in entries
         if part.charge_rate
     ]
@@ -254,20 +255,20 @@ def _dimensions(rates: Sequence[Rate], of_charge: Ints, ends: bytes) -> bytes:
     )
 
 
-def _quantities(quantities: list[int | str]) -> tuple[bytes, bytes]:
-    try:
-        whole, fraction = np.divmod(_array(quantities), NANOS)  # type: ignore[arg-type]  # texts go the other way
-    except TypeError:
-        parts = [divmod(unpack_int(quantity), NANOS) for quantity in quantities]
-        return int64s(units for units, _ in parts), np.array([nanos for _, nanos in parts], "<u4").tobytes()
-    return whole.tobytes(), fraction.astype("<u4").tobytes()
+def _quantities(parts: Sequence[bytes | list[int | str]]) -> tuple[bytes, bytes]:
+    if all(isinstance(part, bytes) for part in parts):
+        whole, fraction = np.divmod(int64s_of(b"".join(parts)), NANOS)  # type: ignore[arg-type]  # all are
+        return whole.tobytes(), fraction.astype("<u4").tobytes()
+    of_part = (int64s_of(part).tolist() if isinstance(part, bytes) else map(unpack_int, part) for part in parts)
+    split = [divmod(quantity, NANOS) for quantity in chain.from_iterable(of_part)]
+    return int64s(units for units, _ in split), np.array([nanos for _, nanos in split], "<u4").tobytes()
 
 
-def _postings(entries: Sequence[Entries], rows: int) -> list[Column]:
-    counts = _array(_joined(entries, lambda part: part.postings))
+def _postings(entries: Sequence[Columns], rows: int) -> list[Column]:
+    counts = counts_of(_laid(entries, lambda part: part.postings))
     ends = offsets(counts)
-    kinds = _octets(entries, lambda part: part.posting_kind)
-    currencies = LowCardinality.of(_joined(entries, lambda part: part.posting_currency))
+    kinds = _laid(entries, lambda part: part.posting_kind)
+    currencies = _words(entries, lambda part: part.posting_currency)
     causes: dict[int, str] = {}
     start = 0
     for part in entries:
@@ -276,31 +277,25 @@ def _postings(entries: Sequence[Entries], rows: int) -> list[Column]:
         start += len(part.posting_kind)
     return [
         ("posting.kind", f"Array({_KIND})", ends + kinds),
-        ("posting.amount", "Array(Int64)", ends + int64s(_joined(entries, lambda part: part.posting_amount))),
-        ("posting.balance_after", "Array(Int64)", ends + int64s(_joined(entries, lambda part: part.posting_balance))),
+        ("posting.amount", "Array(Int64)", ends + _laid(entries, lambda part: part.posting_amount)),
+        ("posting.balance_after", "Array(Int64)", ends + _laid(entries, lambda part: part.posting_balance)),
         ("posting.currency", f"Array({_WORD})", currencies.prefix + ends + currencies.data()),
         ("posting.cause", "Array(String)", ends + sparse(len(kinds), causes)),
         *_burnt(entries, counts, rows),
     ]
 
 
-def _burnt(entries: Sequence[Entries], postings: Ints, rows: int) -> list[Column]:
+def _burnt(entries: Sequence[Columns], postings: Ints, rows: int) -> list[Column]:
     """By entry: the credits its postings took from, and which of the postings it was."""
-    takers: list[int] = []
-    parts: list[Any] = []
-    start = 0
-    for part in entries:
-        for at in sorted(part.burnt):
-            taken = part.burnt[at]
-            parts += taken
-            takers += [start + at] * len(taken)
-        start += len(part.posting_kind)
-    taker = _array(takers)
+    starts = np.cumsum([0, *(len(part.posting_kind) for part in entries)]).tolist()
+    taker = np.concatenate(
+        [counts_of(part.burnt_posting) + start for start, part in zip(starts, entries, strict=False)]
+    )
     first_posting = np.cumsum(postings) - postings
     row = np.searchsorted(np.cumsum(postings), taker, side="right")
     ends = offsets(np.bincount(row, minlength=rows))
     return [
         ("burnt.posting", "Array(UInt8)", ends + (taker - first_posting[row]).astype("<u1").tobytes()),
-        ("burnt.credit_id", "Array(String)", ends + texts([credit_id for credit_id, _ in parts])),
-        ("burnt.amount", "Array(Int64)", ends + int64s(amount for _, amount in parts)),
+        ("burnt.credit_id", "Array(String)", ends + _texts(entries, lambda part: part.burnt_credit)),
+        ("burnt.amount", "Array(Int64)", ends + _laid(entries, lambda part: part.burnt_amount)),
     ]

@@ -25,7 +25,8 @@ from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import ACCOUNT_TYPES, decode_general, decode_plain, peek
 from schemas.hold_commands import HOLD_SETTLE
 from schemas.ids import partition_of
-from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind, encode_record
+from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind
+from schemas.ledger_packed import encode_record
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES
 from schemas.period import format_time
 from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS, DEAD_LETTERS

@@ -24,7 +24,8 @@ from rating.decision import Received, Standing
 from schemas.account import Account
 from schemas.errors import Doubt, InvariantBroken, Unavailable
 from schemas.ids import partition_of
-from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, encode_record, genesis
+from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, genesis
+from schemas.ledger_packed import encode_record
 from schemas.topics import USAGE_EVENTS
 from streams import ledger
 from streams.accounts.endings import endings_of

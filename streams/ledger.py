@@ -22,7 +22,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.kafka import connection
-from schemas.ledger import Entries, LedgerRecord, RecordKind, decode_record
+from schemas.ledger import LedgerRecord, RecordKind
+from schemas.ledger_packed import PackedRecord, decode_packed, unpacked
 from schemas.topics import LARGEST_BATCH_BYTES, USAGE_RATED
 
 PATIENCE_MS: Final = 30_000
@@ -57,9 +58,13 @@ class LedgerReader:
 
     def take(self, offset: int, value: bytes) -> LedgerRecord:
         """The record at an offset, decoded and found to follow the one before. InvariantBroken if it does not."""
+        return unpacked(self.take_packed(offset, value))
+
+    def take_packed(self, offset: int, value: bytes) -> PackedRecord:
+        """As `take`, its columns as they travel."""
         if offset <= self._offset:
             raise self._broken(offset, f"comes after offset {self._offset}")
-        record = decode_record(value)
+        record = decode_packed(value)
         if record.partition != self.partition:
             raise self._broken(offset, f"says it is of partition {record.partition}")
         self._check_kind(offset, record)
@@ -77,7 +82,7 @@ class LedgerReader:
         self._block_seq = record.next_seq if record.closes_block else record.block_seq
         return record
 
-    def _check_kind(self, offset: int, record: LedgerRecord) -> None:
+    def _check_kind(self, offset: int, record: PackedRecord) -> None:
         if record.kind == RecordKind.GENESIS:
             if self._offset >= 0 or not record.ledger_id:
                 raise self._broken(
@@ -87,7 +92,7 @@ class LedgerReader:
         elif self._at_start and self._offset < 0:
             raise self._broken(offset, "is not the ledger's genesis")
         if record.kind == RecordKind.ENTRIES:
-            if record.entries is None or record.count < 1 or not _columns_fit(record.entries, record.count):
+            if not record.fits():
                 raise self._broken(offset, f"has columns that do not hold its {record.count} entries")
         elif record.kind not in (RecordKind.GENESIS, RecordKind.BLOCK_END):
             raise self._broken(offset, f"has kind {record.kind}, which is not known")
@@ -100,33 +105,6 @@ class LedgerReader:
 
     def _broken(self, offset: int, fault: str) -> InvariantBroken:
         return InvariantBroken(f"{USAGE_RATED}[{self.partition}]: the record at offset {offset} {fault}")
-
-
-def _columns_fit(entries: Entries, count: int) -> bool:
-    by_entry: tuple[list[Any], ...] = (
-        entries.input,
-        entries.offset,
-        entries.outcome,
-        entries.tenant,
-        entries.customer,
-        entries.source,
-        entries.event_id,
-        entries.event_type,
-        entries.fingerprints,
-        entries.occurred_at,
-        entries.received_at,
-        entries.user_id,
-        entries.session_id,
-        entries.charges,
-        entries.postings,
-    )
-    charges, postings = sum(entries.charges), sum(entries.postings)
-    by_posting = (entries.posting_kind, entries.posting_amount, entries.posting_balance, entries.posting_currency)
-    return (
-        all(len(column) == count for column in by_entry)
-        and len(entries.charge_rate) == len(entries.charge_quantity) == len(entries.charge_amount) == charges
-        and all(len(column) == postings for column in by_posting)
-    )
 
 
 @dataclass(frozen=True, slots=True)

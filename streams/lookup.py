@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from schemas.ledger import LedgerRecord, decode_record
+from schemas.ledger import LedgerRecord
+from schemas.ledger_packed import decode_record
 from schemas.topics import USAGE_RATED
 from streams.ledger import committed_consumer
 

@@ -10,62 +10,43 @@ Pure. Units: none; a value must fit its column's type (OverflowError from the st
 from __future__ import annotations
 
 import struct
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.integer[Any]]
+from schemas.packing import (
+    Codes,
+    Ints,
+    Words,
+    code_type,
+    leb128,
+    length_of,
+    pack_int64s,
+    pack_octets,
+    pack_texts,
+    pack_words,
+)
 
-_SEVEN_BITS: Final = 128
 _LOW_CARDINALITY_VERSION: Final = struct.pack("<Q", 1)
 _OWN_KEYS: Final = 1 << 9
 """Flag of a low cardinality column that brings its dictionary with it."""
-_CODE_TYPES: Final = (np.dtype("<u1"), np.dtype("<u2"), np.dtype("<u4"))
-
-
-def leb128(value: int) -> bytes:
-    """An unsigned length."""
-    written = bytearray()
-    while value >= _SEVEN_BITS:
-        written.append((value & 0x7F) | 0x80)
-        value >>= 7
-    written.append(value)
-    return bytes(written)
-
-
-_LENGTHS: Final = tuple(leb128(length) for length in range(1024))
-
-
-def _length(length: int) -> bytes:
-    return _LENGTHS[length] if length < len(_LENGTHS) else leb128(length)
+_WIDTHS: Final = {1: 0, 2: 1, 4: 2}
+"""Flag of a code's width by its bytes."""
 
 
 def texts(values: Sequence[str]) -> bytes:
     """Values of a String column."""
-    if len(values) == 0:
-        return b""
-    lengths = list(map(len, values))
-    if max(lengths) < _SEVEN_BITS:
-        # A length below 128 is its own character: one pass, one encoding, as long as all of it is ASCII.
-        joined = "".join(chain.from_iterable(zip(map(chr, lengths), values, strict=True)))
-        if joined.isascii():
-            return joined.encode("ascii")
-    return octets([value.encode() for value in values])
+    return pack_texts(values).data
 
 
 def octets(values: Sequence[bytes]) -> bytes:
     """Values of a String column that holds bytes."""
-    return b"".join(chain.from_iterable(zip(map(_length, map(len, values)), values, strict=True)))
+    return pack_octets(values).data
 
 
-def int64s(values: Iterable[int]) -> bytes:
-    """Values of an Int64 or DateTime64 column."""
-    return array("q", values).tobytes()
+int64s = pack_int64s
+"""Values of an Int64 or DateTime64 column."""
 
 
 def offsets(counts: Ints) -> bytes:
@@ -88,11 +69,18 @@ class LowCardinality:
     @classmethod
     def of(cls, values: Sequence[str]) -> LowCardinality:
         """From the values themselves."""
-        words = list(dict.fromkeys(values))
-        if len(words) == 1:
-            return cls(words, np.zeros(len(values), np.uint8))
-        code = {word: at for at, word in enumerate(words)}
-        return cls(words, np.fromiter(map(code.__getitem__, values), np.uint32, len(values)))
+        packed = pack_words(values)
+        return cls(packed.words, packed.places())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Words]) -> LowCardinality:
+        """From columns that each bring a dictionary of their own."""
+        place: dict[str, int] = {}
+        codes = []
+        for part in parts:
+            places = [place.setdefault(word, len(place)) for word in part.words]
+            codes.append(np.array(places, np.uint32)[part.places()] if places else np.zeros(0, np.uint32))
+        return cls(list(place), np.concatenate(codes))
 
     def take(self, places: Codes) -> LowCardinality:
         """The values at these places."""
@@ -102,14 +90,14 @@ class LowCardinality:
         """Dictionary and codes; nothing where there are no values."""
         if len(self.codes) == 0:
             return b""
-        width = 0 if len(self.words) <= 1 << 8 else 1 if len(self.words) <= 1 << 16 else 2
-        head = struct.pack("<QQ", _OWN_KEYS | width, len(self.words))
+        kind = code_type(len(self.words))
+        head = struct.pack("<QQ", _OWN_KEYS | _WIDTHS[kind.itemsize], len(self.words))
         return b"".join(
             (
                 head,
                 texts(self.words),
                 struct.pack("<Q", len(self.codes)),
-                self.codes.astype(_CODE_TYPES[width], copy=False).tobytes(),
+                self.codes.astype(kind, copy=False).tobytes(),
             )
         )
 
@@ -123,7 +111,7 @@ def sparse(rows: int, values: Mapping[int, str]) -> bytes:
     column = [b"\0"] * rows
     for row, value in values.items():
         written = value.encode()
-        column[row] = _length(len(written)) + written
+        column[row] = length_of(len(written)) + written
     return b"".join(column)
 
 

@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.errors import InvariantBroken, Unavailable
-from schemas.ledger import LedgerRecord
+from schemas.ledger_packed import PackedRecord
 from schemas.topics import AUDIT_LOG, DENIALS
 from streams import audit_rows, dead_letters, denial_rows
 from streams.blocks import Block, Gathering, encode
@@ -80,7 +80,7 @@ class LedgerLane:
             records = await self._poll(RECORDS_AT_ONCE, _POLL_MS)
             self._failed = 0
             for record in records:
-                taken = reader.take(record.offset, record.value)
+                taken = reader.take_packed(record.offset, record.value)
                 if gathering is None:
                     ledger_id = reader.ledger_id
                     gathering = Gathering(ledger_id, 0)
@@ -117,7 +117,7 @@ class LedgerLane:
         taken: Sequence[Any] = found.get(self._place, ())
         return taken
 
-    async def _store(self, ledger_id: str, records: Sequence[tuple[int, LedgerRecord]]) -> None:
+    async def _store(self, ledger_id: str, records: Sequence[tuple[int, PackedRecord]]) -> None:
         block = await self._sink.in_thread(partial(encode, ledger_id, records))
         attempt = 0
         while True:

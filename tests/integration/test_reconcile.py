@@ -25,7 +25,7 @@ from redis import Redis
 import console.demo
 from schemas.account import account_key, new_account, pack_account
 from schemas.ids import partition_of
-from schemas.ledger import encode_record
+from schemas.ledger_packed import encode_record
 from schemas.topics import USAGE_DLQ, USAGE_EVENTS, USAGE_RATED
 from streams import ledger
 from tests.deployment import Tollgate, running

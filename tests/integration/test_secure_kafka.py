@@ -18,7 +18,8 @@ from backing.state import ServiceState
 from ingest.accept import Record
 from ingest.publish import Bounds, Publisher
 from schemas.errors import InvalidInput, Unavailable
-from schemas.ledger import encode_record, genesis
+from schemas.ledger import genesis
+from schemas.ledger_packed import encode_record
 from schemas.settings import Settings
 from schemas.topics import USAGE_EVENTS
 from streams.lag import LagWatch

@@ -21,7 +21,8 @@ from backing.service import silent
 from schemas.clickhouse import connect
 from schemas.documents import decode_body
 from schemas.errors import Unavailable
-from schemas.ledger import LedgerRecord, encode_record, rows
+from schemas.ledger import LedgerRecord, rows
+from schemas.ledger_packed import encode_record
 from schemas.settings import Settings
 from schemas.topics import LARGEST_BATCH_BYTES, USAGE_DLQ, USAGE_RATED
 from tests.deployment import Tollgate, end, running, until

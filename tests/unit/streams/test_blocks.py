@@ -7,20 +7,21 @@ import struct
 import pytest
 
 from schemas.errors import InvariantBroken
-from schemas.ledger import LedgerRecord
+from schemas.ledger_packed import PackedRecord, packed
+from schemas.packing import leb128
 from streams.blocks import Gathering, encode
-from streams.native import LowCardinality, leb128, sparse, texts
+from streams.native import LowCardinality, sparse, texts
 from tests.fakes.ledger import LedgerWriter
 
 
-def ledger(blocks: int = 4, records: int = 3, count: int = 5) -> tuple[str, list[tuple[int, LedgerRecord]]]:
+def ledger(blocks: int = 4, records: int = 3, count: int = 5) -> tuple[str, list[tuple[int, PackedRecord]]]:
     writer = LedgerWriter(2)
     writer.begin()
     list(writer.blocks(blocks, records, count))
-    return writer.ledger_id, [(3 * place, record) for place, record in enumerate(writer.records)]
+    return writer.ledger_id, [(3 * place, packed(record)) for place, record in enumerate(writer.records)]
 
 
-def gathered(gathering: Gathering, records: list[tuple[int, LedgerRecord]]) -> list[list[tuple[int, LedgerRecord]]]:
+def gathered(gathering: Gathering, records: list[tuple[int, PackedRecord]]) -> list[list[tuple[int, PackedRecord]]]:
     return [block for offset, record in records if (block := gathering.add(offset, record)) is not None]
 
 
@@ -59,7 +60,7 @@ def test_an_empty_block_is_no_insert() -> None:
     writer = LedgerWriter(2)
     records = [writer.begin(), writer.block_end(), writer.block_end(), writer.entries(3, closes_block=True)]
     gathering = Gathering(writer.ledger_id, 0)
-    blocks = gathered(gathering, list(enumerate(records)))
+    blocks = gathered(gathering, list(enumerate(map(packed, records))))
     assert [len(block) for block in blocks] == [1]
     assert gathering.entries == 0
 
@@ -76,9 +77,9 @@ def test_a_block_without_end_is_refused() -> None:
     writer = LedgerWriter(2)
     gathering = Gathering("", 0)
     for offset in range(4):
-        gathering.add(offset, writer.plain(10_000))
+        gathering.add(offset, packed(writer.plain(10_000)))
     with pytest.raises(InvariantBroken, match="does not end"):
-        gathering.add(4, writer.plain(1))
+        gathering.add(4, packed(writer.plain(1)))
 
 
 def test_a_block_with_a_hole_is_not_encoded() -> None:
@@ -96,7 +97,7 @@ def test_an_amount_beyond_its_column_is_an_error_not_another_amount() -> None:
     assert record.entries is not None
     record.entries.charge_amount[0] = 2**63
     with pytest.raises(OverflowError):
-        encode("", [(0, record)])
+        packed(record)
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 300, 5_000])

@@ -10,7 +10,8 @@ import pytest
 
 from rating.book import CompiledMeter
 from rating.decision import Standing
-from schemas.ledger import ACCOUNT, USAGE, LedgerRecord, RecordKind, decode_record, rows
+from schemas.ledger import ACCOUNT, USAGE, LedgerRecord, RecordKind, rows
+from schemas.ledger_packed import decode_record
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, EVENT_MAX_BYTES, LEDGER_RECORD_MAX_BYTES
 from streams.deciding import (
     CHUNK_MAX_RECORDS,

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from schemas.errors import InvariantBroken
-from schemas.ledger import LedgerRecord, encode_record
+from schemas.ledger import LedgerRecord
+from schemas.ledger_packed import encode_record
 from streams.ledger import LedgerReader
 from tests.fakes.ledger import LedgerWriter
 
