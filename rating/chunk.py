@@ -11,7 +11,8 @@ from typing import Final
 
 from rating.book import PriceBook
 from rating.claims import Claim
-from rating.decision import Command, DeadLetter, Decision, Judged, Outgoing, Received, Standing
+from rating.decision import Command, DeadLetter, Decision, Outgoing, Received, Standing
+from rating.names import Names
 from rating.tariff import RateTable, Tariff, Tariffs
 from rating.wallet import Burnt
 from schemas.account import Account, pack_account
@@ -247,31 +248,28 @@ class Chunk:
         plan = account.plan_at(event.occurred_at) if account.spans else account.plan
         return tariffs.of(event, plan, account.terms.own)
 
-    def finish(self, received: Sequence[Received], judged: Sequence[Judged]) -> Decision:
-        """Copies what is the same for every outcome."""
-        entries = self.entries
-        count = len(received)
+    def finish(self, names: Names, start: int, count: int) -> Decision:
+        """Copies what is the same for every outcome; the chunk is `count` records of the batch from `start` on."""
+        entries, stop = self.entries, start + count
         for column in (entries.outcome, entries.fingerprints, entries.charges, entries.postings):
             del column[count:]
-        entries.input = [record.input for record in received]
-        entries.offset = [record.offset for record in received]
-        entries.received_at = [record.received_at for record in received]
-        entries.tenant = [event.tenant for event in judged]
-        entries.customer = [event.customer for event in judged]
-        entries.source = [event.source for event in judged]
-        entries.event_id = [event.id for event in judged]
-        entries.event_type = [event.type for event in judged]
+        entries.input = names.input[start:stop]
+        entries.offset = names.offset[start:stop]
+        entries.received_at = names.received_at[start:stop]
+        entries.tenant = names.tenant[start:stop]
+        entries.customer = names.customer[start:stop]
+        entries.source = names.source[start:stop]
+        entries.event_id = names.event_id[start:stop]
+        entries.event_type = names.event_type[start:stop]
         for index, told in self.told_as.items():
             if index < count:
                 entries.event_type[index] = told
-        entries.occurred_at = [event.occurred_at for event in judged]
-        entries.user_id = [event.user_id or "" for event in judged]
-        entries.session_id = [event.session_id or "" for event in judged]
-        entries.device_id = {i: event.device_id for i, event in enumerate(judged) if event.device_id is not None}
-        entries.allocation_id = {
-            i: event.allocation_id for i, event in enumerate(judged) if event.allocation_id is not None
-        }
-        entries.hold_id = {i: event.hold_id for i, event in enumerate(judged) if event.hold_id is not None}
+        entries.occurred_at = names.occurred_at[start:stop]
+        entries.user_id = names.user_id[start:stop]
+        entries.session_id = names.session_id[start:stop]
+        entries.device_id = names.given(names.device_id, start, stop)
+        entries.allocation_id = names.given(names.allocation_id, start, stop)
+        entries.hold_id = names.given(names.hold_id, start, stop)
         for index, (user, device) in self.used_by.items():
             if index < count:
                 entries.user_id[index] = entries.user_id[index] or user

@@ -13,19 +13,19 @@ goes the general way.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from math import gcd
-from operator import add, attrgetter
-from typing import Any, Final
+from operator import add
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rating.book import PriceBook
 from rating.chunk import ENTRY_BYTES, UTF8
-from rating.decision import Judged, Received, Standing
+from rating.decision import Standing
+from rating.names import Names
 from rating.tariff import RateTable, Tariff, Tariffs
 from schemas.account import Account
 from schemas.errors import InvalidInput
@@ -86,88 +86,84 @@ class Priced:
 
 @dataclass(slots=True)
 class _Group:
-    """Events of one tariff: their places in the batch, and a column of units, of nanos and of rates for each meter."""
+    """Events of one tariff: their rows among the plain ones, and a column of units and of nanos for each meter."""
 
     tariff: Tariff
-    places: list[int]
+    rows: Numbers
     units: list[Numbers]
     amounts: list[Numbers]
 
 
 def price_plain(
-    received: Sequence[Received],
-    judged: Sequence[Judged],
-    keys: Sequence[str],
-    plain: Sequence[int],
-    standing: Standing,
-    book: PriceBook,
-    position: int,
-    fewest: int = FEWEST,
+    names: Names, standing: Standing, book: PriceBook, position: int, fewest: int = FEWEST
 ) -> Priced | None:
-    """The plain events of a batch, priced; None where there are too few, or the batch spans the end of a month.
-
-    `plain` are the places of the events that were read as plain and name no hold."""
-    if len(plain) < fewest:
+    """The plain events of a batch, priced; None where there are too few, or the batch spans the end of a month."""
+    plain = names.plain
+    if len(plain.events) < max(fewest, 1):
         return None
-    month = month_of(received[0].received_at)
-    if max(record.received_at for record in received) >= month.end:
+    month = month_of(names.received_at[0])
+    if max(names.received_at) >= month.end:
         return None
-    alike: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    known = standing.booked.keys() | _repeated(judged)
-    elsewhere, begun = standing.elsewhere, month.start
-    for place in plain:
-        event = judged[place]
-        assert isinstance(event, Event)
-        if event.identity in known or event.occurred_at < begun or event.zero or keys[place] in elsewhere:
-            continue
-        alike[event.tenant, event.data["model"]].append(place)
+    usual = (plain.occurred_at >= month.start) & (
+        (plain.numbers("tokens_used") + plain.numbers("cache_write_tokens") + plain.numbers("reasoning_tokens")) > 0
+    )
+    places: list[int] = plain.places.tolist()
+    if known := standing.booked.keys() | _repeated(names):
+        identity = names.identity
+        usual &= np.array([identity[place] not in known for place in places], np.bool_)
+    if elsewhere := standing.elsewhere:
+        usual &= np.array([names.key[place] not in elsewhere for place in places], np.bool_)
+    models = plain.column("model")
+    # Of one tenant, as nearly all batches are, the model alone makes the group.
+    several = len(set(names.tenant)) > 1
+    alike = [(names.tenant[place], model) for place, model in zip(places, models, strict=True)] if several else models
+    groups_of = {group: number for number, group in enumerate(dict.fromkeys(alike))}
+    group_of = np.fromiter(map(groups_of.__getitem__, alike), np.int64, len(places))
     table = RateTable([])
     tariffs: dict[str, Tariffs] = {}
     groups = []
-    for (tenant, _), places in alike.items():
-        if len(places) >= fewest:
+    for number in range(len(groups_of)):
+        rows = np.flatnonzero((group_of == number) & usual)
+        if len(rows) >= fewest and len(rows):
+            place = places[rows[0]]
+            tenant = names.tenant[place]
             if tenant not in tariffs:
                 tariffs[tenant] = Tariffs(book, tenant, position, table)
-            group = _group([judged[place] for place in places], places, tariffs[tenant])
+            group = _group(names, place, rows, tariffs[tenant])
             if group is not None:
                 groups.append(group)
-    return _in_order(groups, table.rates, received, judged, keys) if groups else None
+    return _in_order(groups, table.rates, names) if groups else None
 
 
-def _repeated(judged: Sequence[Judged]) -> set[bytes]:
+def _repeated(names: Names) -> set[bytes]:
     """Identities that come more than once."""
-    identities = [event.identity for event in judged if event.__class__ is Event]
+    identities = names.identity
     if len(set(identities)) == len(identities):
         return set()
     return {identity for identity, times in Counter(identities).items() if times > 1}
 
 
-def _group(events: list[Any], places: list[int], tariffs: Tariffs) -> _Group | None:
-    """The events of a group with their columns; None where they cannot be priced in columns."""
-    times = [event.occurred_at for event in events]
-    first, last = min(times), max(times)
+def _group(names: Names, place: int, rows: Numbers, tariffs: Tariffs) -> _Group | None:
+    """A group, of which `place` is an event, with its columns; None where it cannot be priced in columns."""
+    plain = names.plain
+    times = plain.occurred_at[rows]
+    first, last = int(times.min()), int(times.max())
+    event = names.event(place)
+    assert isinstance(event, Event)
     try:
-        tariff = tariffs.of_plain(events[0], first, last)
+        tariff = tariffs.of_plain(event, first, last)
     except InvalidInput:
         return None  # which the events themselves will say
     if tariff is None or len(tariff.lines) > LINES_MAX:
         return None
-    data = [event.attributes.data for event in events]
-    columns: dict[str, Numbers] = {}
-
-    def column(name: str) -> Numbers:
-        if name == "tokens_used":
-            return column("input_tokens") + column("output_tokens")
-        if name not in columns:
-            columns[name] = np.array(list(map(attrgetter(name), data)), np.int64)
-        return columns[name]
-
     units, amounts = [], []
     for line in tariff.lines:
         line.move(first)
         if line.fields is None or not line.start <= first <= last < line.end or (line.price is None and line.priced):
             return None
-        taken = column(line.fields[0]) - column(line.fields[1]) if len(line.fields) == 2 else column(line.fields[0])
+        taken = plain.numbers(line.fields[0])[rows]
+        if len(line.fields) == 2:
+            taken = taken - plain.numbers(line.fields[1])[rows]
         if int(taken.min()) < 0 or int(taken.max()) > _QUANTITY_MAX:
             return None
         charged = _amounts(taken, line.numerator, line.denominator) if line.price is not None else taken * 0
@@ -175,7 +171,7 @@ def _group(events: list[Any], places: list[int], tariffs: Tariffs) -> _Group | N
             return None
         units.append(taken)
         amounts.append(charged)
-    return _Group(tariff, places, units, amounts)
+    return _Group(tariff, rows, units, amounts)
 
 
 def _amounts(units: Numbers, numerator: int, denominator: int) -> Numbers | None:
@@ -194,35 +190,34 @@ def _amounts(units: Numbers, numerator: int, denominator: int) -> Numbers | None
     return up
 
 
-def _in_order(
-    groups: list[_Group], table: list[Rate], received: Sequence[Received], judged: Sequence[Any], keys: Sequence[str]
-) -> Priced:
+def _in_order(groups: list[_Group], table: list[Rate], names: Names) -> Priced:
     """The groups' columns as rows in the order of the batch."""
+    plain = names.plain
     width = max(len(group.units) for group in groups)
-    places = np.concatenate([np.array(group.places) for group in groups])
-    units = np.zeros((len(places), width), np.int64)
+    of_plain = np.concatenate([group.rows for group in groups])
+    units = np.zeros((len(of_plain), width), np.int64)
     amounts, rates = np.zeros_like(units), np.zeros_like(units)
-    tariffs = np.repeat(np.arange(len(groups)), [len(group.places) for group in groups])
+    tariffs = np.repeat(np.arange(len(groups)), [len(group.rows) for group in groups])
     start = 0
     for group in groups:
-        end = start + len(group.places)
+        end = start + len(group.rows)
         for at, (line, taken, charged) in enumerate(zip(group.tariff.lines, group.units, group.amounts, strict=True)):
             units[start:end, at], amounts[start:end, at], rates[start:end, at] = taken, charged, line.rate
         start = end
     totals = amounts.sum(axis=1)
-    order = np.argsort(places)
+    order = np.argsort(of_plain)
     order = order[totals[order] > 0]  # what costs nothing moves no money: it goes the general way
-    units, amounts, rates = units[order], amounts[order], rates[order]
+    of_plain, units, amounts, rates = of_plain[order], units[order], amounts[order], rates[order]
     charged = units != 0
     counts = charged.sum(axis=1)
-    ordered = places[order]
-    rows = np.full(len(received), -1)
+    ordered = plain.places[of_plain]
+    rows = np.full(len(names.received), -1)
     rows[ordered] = np.arange(len(ordered))
     borders = np.append(np.flatnonzero(np.diff(ordered) != 1) + 1, len(ordered))
     ends = np.repeat(borders, np.diff(borders, prepend=0))
     in_order: list[int] = ordered.tolist()
-    events = [judged[place] for place in in_order]
-    identities, contents = [event.identity for event in events], [event.content for event in events]
+    identities = list(map(names.identity.__getitem__, in_order))
+    contents = list(map(plain.contents().__getitem__, of_plain.tolist()))
     return Priced(
         rows.tolist(),
         tariffs[order].tolist(),
@@ -230,7 +225,7 @@ def _in_order(
         counts.tolist(),
         [0, *np.cumsum(counts).tolist()],
         ends.tolist(),
-        [ENTRY_BYTES + UTF8 * len(keys[place]) + len(received[place].value or b"") for place in in_order],
+        [ENTRY_BYTES + UTF8 * len(names.key[place]) + len(names.received[place].value or b"") for place in in_order],
         rates[charged].tolist(),
         (units[charged] * NANOS).tolist(),
         amounts[charged].tolist(),

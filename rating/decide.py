@@ -8,7 +8,6 @@ changed in place; if deciding raises, the caller drops them all and reads them a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,12 +17,13 @@ from rating.chunk import Chunk
 from rating.claims import ALLOCATION, CLAIMING, Claim, claims
 from rating.columns import Priced
 from rating.counting import Counted, Unseen, unique_identities
-from rating.decision import Decision, Judged, Outgoing, Received, Standing, Unreadable
+from rating.decision import Decision, Outgoing, Received, Standing, Unreadable
 from rating.devices import is_lease
 from rating.effects import EFFECTS, IDENTITIES
 from rating.effects.credits import expired, moved
 from rating.effects.top_up import charged
 from rating.holds import ENDING, end_holds, hold_identity, settled_by_api
+from rating.names import Names
 from rating.plain import Plain
 from rating.turn import Effect, NoEffect, Refused, Turn
 from schemas.account import Account, new_account, pack_account, unpack_account
@@ -54,33 +54,32 @@ def identities_named(event: Event) -> list[bytes]:
 
 
 def decide(
-    received: Sequence[Received],
-    judged: Sequence[Judged],
-    keys: Sequence[str],
+    names: Names,
+    start: int,
+    stop: int,
     standing: Standing,
     book: PriceBook,
     position: int,
     priced: Priced | None = None,
-    base: int = 0,
 ) -> Decision:
-    """Decides a chunk in its order under the catalogues of `position`: as many records as fit a ledger record, at least
-    one; `len(decision.entries.offset)` says how many. Where it needs more looked up it ends before that record, which
-    may be the first: see `Decision.unseen`.
+    """Decides records of a batch in their order, from `start` on and before `stop`, under the catalogues of `position`:
+    as many as fit a ledger record, at least one; `len(decision.entries.offset)` says how many. Where it needs more
+    looked up it ends before that record, which may be the first: see `Decision.unseen`.
 
-    `judged[i]` and the account key `keys[i]` (of no meaning for an Unreadable) belong to `received[i]`. `priced`, if
-    given, is of a batch whose event `base` is the first of the chunk; it makes no difference but in speed.
+    `priced` is of the same batch; it makes no difference but in speed.
     """
+    received, keys = names.received[start:stop], names.key[start:stop]
     chunk = Chunk(len(received), standing, book, position)
-    plain = Plain(chunk, priced, base) if priced is not None else None
+    plain = Plain(chunk, priced, start) if priced is not None else None
     index = -1
-    while (index := index + 1) < len(judged):
+    while (index := index + 1) < len(received):
         if plain is not None:
-            if (index := plain.take(index, keys)) == len(judged):
+            if (index := plain.take(index, keys)) == len(received):
                 break
             plain.forget(keys[index])
-        event = judged[index]
         if not chunk.has_room(index, received[index], keys[index]):
-            return chunk.finish(received[:index], judged[:index])
+            return chunk.finish(names, start, index)
+        event = names.event(start + index)
         if isinstance(event, Unreadable):
             chunk.dead_letter(index, event.refusal)
             continue
@@ -91,17 +90,17 @@ def decide(
         except Unseen as needs:
             chunk.cut()
             chunk.decision.unseen = needs.identities
-            return chunk.finish(received[:index], judged[:index])
-    return chunk.finish(received, judged)
+            return chunk.finish(names, start, index)
+    return chunk.finish(names, start, len(received))
 
 
-def values_counted(
-    judged: Sequence[Judged], keys: Sequence[str], standing: Standing, book: PriceBook, position: int
-) -> list[bytes]:
-    """What has to be looked up to count these events with `unique`, as far as their accounts now tell."""
+def values_counted(names: Names, start: int, standing: Standing, book: PriceBook, position: int) -> list[bytes]:
+    """What has to be looked up to count a batch's events from `start` on with `unique`, as far as their accounts now
+    tell."""
     scratch = Chunk(0, standing, book, position)
     found: list[bytes] = []
-    for event, key in zip(judged, keys, strict=True):
+    for place in range(start, len(names.received)):
+        event, key = names.event(place), names.key[place]
         if isinstance(event, Unreadable) or event.type in ACCOUNT_TYPES or key in standing.elsewhere:
             continue
         account = standing.accounts.get(key) or new_account(event.tenant, event.customer)
@@ -112,11 +111,11 @@ def values_counted(
     return [identity for identity in found if identity not in standing.looked_up]
 
 
-def internal_failure(received: Received, judged: Judged, detail: str) -> Decision:
+def internal_failure(names: Names, place: int, detail: str) -> Decision:
     """The entry of a record that our own code cannot decide: a dead letter that may be retried after a fix."""
     chunk = Chunk(1, Standing({}, {}, {}), PriceBook(), 0)
     chunk.dead_letter(0, InvalidInput("internal_error", detail))
-    return chunk.finish([received], [judged])
+    return chunk.finish(names, place, 1)
 
 
 def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: str) -> None:

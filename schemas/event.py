@@ -19,9 +19,9 @@ from schemas.account_types import ACCOUNT_TYPES as _ACCOUNT_TYPES
 from schemas.canonical import content_of, identity_of, parse
 from schemas.errors import InvalidInput
 from schemas.ids import check_id
-from schemas.limits import ID_MAX_CHARACTERS, INPUT_RECORD_MAX_BYTES
+from schemas.limits import EVENT_MAX_BYTES, ID_MAX_CHARACTERS, INPUT_RECORD_MAX_BYTES
 from schemas.period import Timestamp, format_time, instant_of, parse_time
-from schemas.plain_tokens import content_of_plain, plain_content, read_plain
+from schemas.plain_tokens import PlainTokens, content_of_plain, is_plain, plain_content, read_plain
 from schemas.shape import Id, read
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, TOKENS_USED, USAGE_REPORTED, USAGE_TYPES
@@ -177,36 +177,42 @@ def decode_general(raw: bytes, received_at: int, max_future: int) -> Event:
 
 def decode_plain(raw: bytes, received_at: int, max_future: int) -> Event | None:
     """The event of a plain record, as `decode` gives it; None for what has to go the general way, which also finds out
-    what is wrong. Written for speed: nearly every record comes by here."""
-    plain = read_plain(raw)
-    if plain is None:
+    what is wrong."""
+    if len(raw) > EVENT_MAX_BYTES:
         return None
-    tenant, time, sent = plain.tenantid, plain.time, plain.data
-    if tenant is None:
-        tenant = plain.tenantid = DEFAULT_TENANT
+    (plain,) = read_plain((raw,))
+    if plain is None or not is_plain(plain.data):
+        return None
     occurred_at = received_at
-    if time is not None:
+    if plain.time is not None:
         try:
-            occurred_at = parse_time(time)
+            occurred_at = parse_time(plain.time)
         except InvalidInput:
             return None
         if occurred_at > received_at + max_future:
             return None
+    return event_of_plain(plain, occurred_at)
+
+
+def event_of_plain(plain: PlainTokens, occurred_at: int) -> Event:
+    """The event that a plain record holds."""
+    tenant, sent = plain.tenant, plain.data
+    if tenant is None:
+        tenant = plain.tenant = DEFAULT_TENANT
     data = asdict(sent)
     total = data["tokens_used"] = sent.input_tokens + sent.output_tokens
-    customer, source, event_id = plain.subject, plain.source, plain.id
     return Event(
         tenant,
-        customer,
-        source,
-        event_id,
+        plain.customer,
+        plain.source,
+        plain.id,
         TOKENS_USED,
         occurred_at,
         sent.user_id,
         data,
         plain,
         plain_content(plain),
-        identity_of(tenant, customer, source, event_id),
+        identity_of(tenant, plain.customer, plain.source, plain.id),
         sent.hold_id,
         sent.session_id,
         sent.device_id,

@@ -9,13 +9,14 @@ road it came, and the road costs a third.
 
 from __future__ import annotations
 
-from hashlib import blake2b as _digest
+from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec.structs import astuple
 
 from schemas.canonical import CONTENT_BYTES
-from schemas.limits import EVENT_MAX_BYTES
 from schemas.shape import Count, Id
 
 
@@ -37,41 +38,64 @@ class PlainData(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     final: bool = True
 
 
-class PlainTokens(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False, kw_only=True):
-    """The envelope around it."""
+class PlainTokens(
+    msgspec.Struct,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+    kw_only=True,
+    rename={"customer": "subject", "tenant": "tenantid"},
+):
+    """The envelope around it; its names are those of an event."""
 
     specversion: Literal["1.0"]
     id: Id
     source: Id
     type: Literal["session.tokens_used"]
-    subject: Id
-    tenantid: Id | None = None
+    customer: Id
+    tenant: Id | None = None
     time: str | None = None
     datacontenttype: str | None = None
     data: PlainData
 
     def get(self, name: str) -> Any:
         """An attribute by its name, as the object that was sent would give it; None for what is not there."""
-        return getattr(self, name) if name in _ATTRIBUTES else None
+        field = _FIELDS.get(name)
+        return getattr(self, field) if field is not None else None
 
 
-_ATTRIBUTES: Final = frozenset(PlainTokens.__struct_fields__)
+_FIELDS: Final = dict(zip(PlainTokens.__struct_encode_fields__, PlainTokens.__struct_fields__, strict=True))
 
 
-def read_plain(raw: bytes) -> PlainTokens | None:
-    """The event if it is plain, None if it has to go the general way."""
-    if len(raw) > EVENT_MAX_BYTES:
-        return None
-    try:
-        event = _decode(raw)  # no look for the type before: it stands near the front, and what fails there is cheap
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None  # the general way finds out what it is, or says what is wrong
-    return event if event.data.cached_input_tokens <= event.data.input_tokens else None
+def read_plain(raws: Iterable[bytes]) -> list[PlainTokens | None]:
+    """The events of records, as far as they have the shape; None for those that have to go the general way.
+
+    What only their numbers say is not looked at: see `is_plain`."""
+    left = iter(raws)
+    read: list[PlainTokens | None] = []
+    while True:
+        try:
+            read.extend(map(_decode, left))  # what was read before one that fails stays
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            read.append(None)  # the general way finds out what it is, or says what is wrong
+        else:
+            return read
+
+
+def is_plain(data: PlainData) -> bool:
+    """Whether the counts of a plain record agree with one another."""
+    return data.cached_input_tokens <= data.input_tokens
+
+
+def plain_contents(parts: Iterable[tuple[str | None, str | None, tuple[Any, ...]]]) -> list[bytes]:
+    """The digests of contents: of time, content type and data, as a tuple, which is all that a plain event has beside
+    its identity and its type."""
+    return [blake2b(content, digest_size=CONTENT_BYTES).digest() for content in map(_pack, parts)]
 
 
 def plain_content(event: PlainTokens) -> bytes:
-    """Its content's digest."""
-    return _digest(_encode(event), digest_size=CONTENT_BYTES).digest()
+    """An event's."""
+    return plain_contents([(event.time, event.datacontenttype, astuple(event.data))])[0]
 
 
 def content_of_plain(content: dict[str, Any]) -> bytes | None:
@@ -87,4 +111,4 @@ def content_of_plain(content: dict[str, Any]) -> bytes | None:
 
 
 _decode = msgspec.json.Decoder(PlainTokens).decode
-_encode = msgspec.msgpack.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode

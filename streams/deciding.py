@@ -18,11 +18,12 @@ from rating.decide import decide, identities_named, internal_failure, values_cou
 from rating.decision import Command, Decision, Judged, Outgoing, Received, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from rating.holds import ENDING, USER_DELETED, HoldName, holds_named
-from schemas.account import Account, account_key, pack_account, unpack_account
+from rating.names import Names, names_of
+from schemas.account import Account, pack_account, unpack_account
 from schemas.canonical import json_of
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
-from schemas.event import ACCOUNT_TYPES, decode_general, decode_plain, peek
+from schemas.event import ACCOUNT_TYPES, Event, decode, peek
 from schemas.hold_commands import HOLD_SETTLE
 from schemas.ids import partition_of
 from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind
@@ -41,73 +42,65 @@ CHUNK_MAX_RECORDS: Final = 2_500
 
 @dataclass(slots=True)
 class Named:
-    """A decoded batch and what must be known before it can be decided."""
+    """A batch read and what must be known before it can be decided."""
 
-    received: Sequence[Received]
-    judged: list[Judged]
-    keys: list[str]
-    """Account keys, one for each record; empty for what is no event."""
+    names: Names
     customers: dict[str, str]
     """By account key: the customers that the batch is about."""
     identities: list[bytes]
     documents: list[str]
     """Keys of the documents that its events name."""
-    plain: list[int]
-    """Places of those that were read as plain and name no hold."""
     holds: list[HoldName]
     """What its events name of holds."""
 
+    @property
+    def received(self) -> Sequence[Received]:
+        """The records."""
+        return self.names.received
+
+    @property
+    def keys(self) -> list[str]:
+        """Account keys, one for each record; empty for what is no event."""
+        return self.names.key
+
 
 def name(received: Sequence[Received], max_future: int, *, isolate: bool = False) -> Named:
-    """Decodes a batch; `max_future` in microseconds. With `isolate` a record at which our own code fails becomes a dead
+    """Reads a batch; `max_future` in microseconds. With `isolate` a record at which our own code fails becomes a dead
     letter `internal_error`, as in `decide_singly`."""
-    judged: list[Judged] = []
-    keys: list[str] = []
-    customers: dict[str, str] = {}
-    identities: list[bytes] = []
-    documents: list[str] = []
-    places: list[int] = []
-    holds: list[HoldName] = []
-    for record in received:
-        raw, received_at = record.value or b"", record.received_at
+
+    def general(record: Received) -> Judged:
         try:
-            plain = decode_plain(raw, received_at, max_future)
-            if plain is not None and plain.hold_id is None:
-                places.append(len(judged))
-                key = f"{len(plain.tenant)}:{plain.tenant}:{plain.customer}"  # account_key, written out
-                judged.append(plain)
-                keys.append(key)
-                customers[key] = plain.customer
-                identities.append(plain.identity)
-                continue
-            event = plain or decode_general(raw, received_at, max_future)
+            return decode(record.value or b"", record.received_at, max_future)
         except InvalidInput as refusal:
             # What was raised holds this call by its traceback, and with it the batch: a cycle of megabytes.
             why = InvalidInput(refusal.reason, refusal.detail, refusal.pointer)
-            judged.append(Unreadable(peek(record.value or b""), record.received_at, why))
-            keys.append("")
-            continue
+            return Unreadable(peek(record.value or b""), record.received_at, why)
         except Exception as error:  # any fault of ours: the batch's, unless it is to cost the one record alone
             if not isolate:
                 raise
             fault = InvalidInput("internal_error", f"decoding failed: {type(error).__name__}: {error}")
-            judged.append(Unreadable(peek(b""), record.received_at, fault))
-            keys.append("")
+            return Unreadable(peek(b""), record.received_at, fault)
+
+    names = names_of(received, max_future, general, plainly=not isolate)
+    customers = dict(zip(names.key, names.customer, strict=True))
+    identities = names.identity
+    if "" in customers:
+        del customers[""]
+        identities = [identity for identity, key in zip(identities, names.key, strict=True) if key]
+    more: list[bytes] = []
+    documents: list[str] = []
+    holds: list[HoldName] = []
+    for event, key in zip(names.read, names.key, strict=True):
+        if event.__class__ is not Event:
             continue
-        key = account_key(event.tenant, event.customer)
-        judged.append(event)
-        keys.append(key)
-        customers[key] = event.customer
         if event.hold_id is not None or event.type in CLAIMING or event.type in IDENTITIES:
-            identities.extend(identities_named(event))
-        else:
-            identities.append(event.identity)
+            more.extend(identities_named(event)[1:])
         ends = event.type in ENDING or event.hold_id is not None
         if (ends and (event.type not in ACCOUNT_TYPES or event.type == HOLD_SETTLE)) or event.type == USER_DELETED:
             holds.extend(holds_named(event, key))
         if event.type in DOCUMENTS:
             documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
-    return Named(received, judged, keys, customers, identities, documents, places, holds)
+    return Named(names, customers, identities + more if more else identities, documents, holds)
 
 
 @dataclass(slots=True)
@@ -171,21 +164,11 @@ def decide_batch(
 
     `find` answers for values of unique meters, which are known only when the accounts are. From `fewest` plain events
     of one tariff on they are priced in columns, which makes no difference but in speed."""
-    start = 0
+    start, names = 0, named.names
     decisions: list[tuple[Decision, Sequence[Received]]] = []
-    priced = price_plain(named.received, named.judged, named.keys, named.plain, standing, book, position, fewest)
+    priced = price_plain(names, standing, book, position, fewest)
     while start < len(named.received):
-        stop = start + CHUNK_MAX_RECORDS
-        decision = decide(
-            named.received[start:stop],
-            named.judged[start:stop],
-            named.keys[start:stop],
-            standing,
-            book,
-            position,
-            priced,
-            start,
-        )
+        decision = decide(names, start, start + CHUNK_MAX_RECORDS, standing, book, position, priced)
         stop = start + len(decision.entries.offset)
         if stop > start:
             decisions.append((decision, named.received[start:stop]))
@@ -205,7 +188,7 @@ def _look_up(
     named: Named, start: int, unseen: list[bytes], standing: Standing, book: PriceBook, position: int, find: Find
 ) -> None:
     """Looks up what deciding stopped for, and what the rest of the batch is likely to need."""
-    wanted = unseen + values_counted(named.judged[start:], named.keys[start:], standing, book, position)
+    wanted = unseen + values_counted(named.names, start, standing, book, position)
     for identity, content in find(wanted).items():
         standing.booked.setdefault(identity, content)
     standing.looked_up.update(wanted)
@@ -225,17 +208,17 @@ def decide_singly(
 
     For the batch that failed again and again. What a failed decision may have changed, its event's own account and what
     it booked, is put back."""
-    for at, (received, judged, key) in enumerate(zip(named.received, named.judged, named.keys, strict=True)):
-        restore = _snapshot(standing, key)
+    for at, received in enumerate(named.received):
+        restore = _snapshot(standing, named.keys[at])
         try:
-            decision = decide([received], [judged], [key], standing, book, position)
+            decision = decide(named.names, at, at + 1, standing, book, position)
             while decision.unseen:
                 _look_up(named, at, decision.unseen, standing, book, position, find)
-                decision = decide([received], [judged], [key], standing, book, position)
+                decision = decide(named.names, at, at + 1, standing, book, position)
             decided = _form(decision, [received], position, place, now())
         except Exception as error:  # noqa: BLE001 - the point of it: any fault of ours costs the one record alone
             restore()
-            decision = internal_failure(received, judged, f"deciding failed: {type(error).__name__}: {error}")
+            decision = internal_failure(named.names, at, f"deciding failed: {type(error).__name__}: {error}")
             decided = _form(decision, [received], position, place, now())
         yield decided
 

@@ -233,16 +233,16 @@ def test_a_fault_in_decoding_costs_its_record_alone_where_it_is_isolated(monkeyp
     """A decoder that fails by our fault raises for the batch, and isolated is a dead letter of its own."""
     from streams import deciding
 
-    decode = deciding.decode_plain
+    decode = deciding.decode
 
     def failing(raw: bytes, received_at: int, max_future: int) -> Any:
         if b"poison" in raw:
             raise RecursionError("a fault of ours")
         return decode(raw, received_at, max_future)
 
-    monkeypatch.setattr(deciding, "decode_plain", failing)
+    monkeypatch.setattr(deciding, "decode", failing)
     partition = MemoryPartition()
-    batch = [partition.received(tokens(number)) for number in (1, "poison", 2)]
+    batch = [partition.received(tokens(number, hold_id="h")) for number in (1, "poison", 2)]
     with pytest.raises(RecursionError):
         partition.take(batch)
     became = [row["reason"] for chunk in partition.take(batch, singly=True) for row in rows(chunk.record)]
