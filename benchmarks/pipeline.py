@@ -142,7 +142,8 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
             if owners(settings) != owned:
                 raise Inexact(f"a process ended and was started again: {last_words(settings)}")
     rows.close()
-    report(f"pipeline: {events / seconds:,.0f} events/s")
+    cpu_us = {name: round((after[name] - before[name]) / events * 1e6, 2) for name in owned}
+    report(f"pipeline: {events / seconds:,.0f} events/s; CPU, microseconds an event: {cpu_us}")
     await _check(settings, meant.expected)
     baselines.read_decode()
     await create_topic(bootstrap, OUT, settings.partitions)
@@ -166,7 +167,7 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
             "stock_faust_events": baselines.events("stock_faust"),
         },
         seconds=round(seconds, 3),
-        cpu_us={name: round((after[name] - before[name]) / events * 1e6, 2) for name in owned},
+        cpu_us=cpu_us,
         baseline_cpu_us=baselines.cpu_us(),
     )
 

@@ -8,6 +8,7 @@ entry; a record that was not packed here does not fit its count, and every reade
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -135,8 +136,13 @@ _decode = msgspec.msgpack.Decoder(PackedRecord).decode
 
 
 def encode_record(record: LedgerRecord) -> bytes:
+    """As `encode_packed`, from the record in memory."""
+    return encode_packed(packed(record))
+
+
+def encode_packed(record: PackedRecord) -> bytes:
     """To bytes; InvariantBroken beyond the bound, which the chunking of batches keeps."""
-    value = _encode(packed(record))
+    value = _encode(record)
     if len(value) > LEDGER_RECORD_MAX_BYTES:
         raise InvariantBroken(f"ledger record of {len(value)} bytes at seq {record.first_seq}")
     return value
@@ -293,6 +299,9 @@ def _pack_quantities(quantities: list[int | str]) -> bytes | list[int | str]:
 
 
 def _flat(burnt: Mapping[int, list[tuple[str, int]]]) -> tuple[list[int], list[str], list[int]]:
+    if list(map(len, burnt.values())).count(1) == len(burnt) and list(burnt) == sorted(burnt):
+        parts = list(chain.from_iterable(burnt.values()))  # nearly always: one credit a posting
+        return list(burnt), [credit_id for credit_id, _ in parts], [amount for _, amount in parts]
     postings: list[int] = []
     credit_ids: list[str] = []
     amounts: list[int] = []

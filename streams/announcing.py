@@ -14,40 +14,52 @@ payments and commands do they tell themselves.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from orjson import dumps
 
-from schemas.ledger import Entries, LedgerRecord, PostingKind
+from schemas.ledger import PostingKind
+from schemas.ledger_packed import Columns, PackedRecord
 from schemas.money import NANOS, format_nanos, unpack_int
+from schemas.packing import Ints, counts_of, int64s_of, unpack_texts, unpack_words
 from schemas.period import format_time
 
 _CHARGE: Final = int(PostingKind.CHARGE)
 
 
-class _Told:
+_LIMB: Final = 32
+
+
+class _Told(NamedTuple):
     """What a transaction did to one customer."""
 
-    __slots__ = ("amount", "balance", "charges", "consumed", "currency", "events", "first", "last", "usage")
+    first: int
+    last: int
+    currency: str
+    events: int
+    charges: int
+    amount: int
+    consumed: int
+    balance: int | None
+    usage: dict[str, int]
 
-    def __init__(self, first: int, currency: str) -> None:
-        self.first = self.last = first
-        self.currency = currency
-        self.events = self.charges = self.amount = self.consumed = 0
-        self.balance: int | None = None
-        self.usage: dict[str, int] = {}
+
+class _Numbers:
+    """A number for each customer and meter of a transaction."""
+
+    def __init__(self) -> None:
+        self.customers: dict[tuple[str, str], int] = {}
+        self.meters: dict[str, int] = {}
+        self.currencies: dict[str, int] = {}
 
 
-def announcements(records: Sequence[LedgerRecord]) -> Iterator[tuple[bytes, bytes]]:
+def announcements(records: Sequence[PackedRecord]) -> Iterator[tuple[bytes, bytes]]:
     """Key and value of each event that a transaction's ledger records are told of by; of one partition, in order."""
-    by_customer: dict[tuple[str, str], _Told] = {}
-    for record in records:
-        if record.entries is not None:
-            _gather(record.entries, record.first_seq, by_customer)
-    if not by_customer:
+    told_of = _gather([record for record in records if record.entries is not None])
+    if not told_of:
         return
     partition, time = records[0].partition, format_time(records[-1].decided_at // 1000 * 1000)
     head = b'{"specversion":"1.0","source":"tollgate","time":"%b","type":"' % time.encode()
@@ -55,7 +67,7 @@ def announcements(records: Sequence[LedgerRecord]) -> Iterator[tuple[bytes, byte
         head + b'%b","dataschema":"https://tollgate.dev/schemas/%b/1","id":"' % (kind, kind)
         for kind in (b"usage.recorded", b"billing.processed", b"wallet.consumed")
     )
-    for (tenant, customer), told in by_customer.items():
+    for (tenant, customer), told in told_of:
         place = b"%d-%d-" % (partition, told.last)
         rest = b'","tenantid":%b,"subject":%b,"data":%b}' % (dumps(tenant), dumps(customer), dumps(_data(told)))
         key = customer.encode()
@@ -80,34 +92,112 @@ def _data(told: _Told) -> dict[str, object]:
     }
 
 
-def _gather(entries: Entries, first_seq: int, by_customer: dict[tuple[str, str], _Told]) -> None:
-    meters = [rate.meter for rate in entries.rates]
-    all_charges = zip(entries.charge_rate, entries.charge_quantity, entries.charge_amount, strict=True)
-    all_postings = zip(entries.posting_kind, entries.posting_amount, entries.posting_balance, strict=True)
-    columns = zip(entries.tenant, entries.customer, entries.charges, entries.postings, strict=True)
-    place = 0
-    for seq, (tenant, customer, charges, postings) in enumerate(columns, first_seq):
-        if not charges:
-            deque(islice(all_postings, postings), maxlen=0)
+def _gather(records: Sequence[PackedRecord]) -> list[tuple[tuple[str, str], _Told]]:
+    """What was done to each customer (tenant and id) that was charged, in the order of first charges.
+
+    All in columns. An event without a charge, and its postings, is none of this."""
+    numbers = _Numbers()
+    parts = [_part(record, record.entries, numbers) for record in records if record.entries is not None]
+    if not any(len(part.of_charge) for part in parts):
+        return []
+    of, seq, of_charge, meter, currency, quantity, amount, of_posting, moved, balance = (
+        np.concatenate(columns) for columns in zip(*parts, strict=True)
+    )
+    size, meters = len(numbers.customers), list(numbers.meters)
+    of_usage = of_charge * len(meters) + meter
+    seen = np.bincount(of_usage, minlength=size * len(meters)).reshape(size, -1).tolist()
+    usage = _sums(quantity, of_usage, size * len(meters))
+    consumed, amounts = _sums(moved, of_posting, size), _sums(amount, of_charge, size)
+    first, last = _firsts(seq, of, size), _firsts(seq[::-1], of[::-1], size)
+    left = _firsts(balance[::-1], of_posting[::-1], size)
+    postings = np.bincount(of_posting, minlength=size).tolist()
+    currencies, of_first = list(numbers.currencies), _firsts(currency, of_charge, size)
+    events, charges = np.bincount(of, minlength=size).tolist(), np.bincount(of_charge, minlength=size).tolist()
+    told: list[tuple[tuple[str, str], _Told]] = []
+    for number, customer in enumerate(numbers.customers):
+        if not events[number]:
             continue
-        told = by_customer.get((tenant, customer))
-        if told is None:
-            currency = entries.rates[entries.charge_rate[place]].currency
-            told = by_customer[tenant, customer] = _Told(seq, currency)
-        place += charges
-        told.last = seq
-        told.events += 1
-        told.charges += charges
-        usage, amounts = told.usage, 0
-        for rate, quantity, amount in islice(all_charges, charges):
-            meter = meters[rate]
-            usage[meter] = usage.get(meter, 0) + (quantity if type(quantity) is int else unpack_int(quantity))
-            amounts += amount
-        told.amount += amounts
-        for kind, moved, balance in islice(all_postings, postings):
-            if kind == _CHARGE:
-                told.consumed -= moved
-                told.balance = balance
+        at = number * len(meters)
+        used = {name: usage[at + place] for place, name in enumerate(meters) if seen[number][place]}
+        told.append(
+            (
+                customer,
+                _Told(
+                    first[number],
+                    last[number],
+                    currencies[of_first[number]],
+                    events[number],
+                    charges[number],
+                    amounts[number],
+                    -consumed[number],
+                    left[number] if postings[number] else None,
+                    used,
+                ),
+            )
+        )
+    told.sort(key=lambda one: one[1].first)
+    return told
+
+
+class _Part(NamedTuple):
+    """A record's columns of what was charged: whose each is, by number, and what it says."""
+
+    of_event: Ints
+    seq: Ints
+    of_charge: Ints
+    meter: Ints
+    currency: Ints
+    quantity: NDArray[Any]
+    amount: Ints
+    of_posting: Ints
+    moved: Ints
+    balance: Ints
+
+
+def _part(record: PackedRecord, entries: Columns, numbers: _Numbers) -> _Part:
+    names = zip(unpack_words(entries.tenant), unpack_texts(entries.customer, record.count), strict=True)
+    customers = numbers.customers
+    of: Ints = np.array([customers.setdefault(name, len(customers)) for name in names], np.int64)
+    charges, postings = counts_of(entries.charges), counts_of(entries.postings)
+    rate = counts_of(entries.charge_rate)
+    meter = np.array([numbers.meters.setdefault(rate.meter, len(numbers.meters)) for rate in entries.rates], np.int64)
+    currency = [numbers.currencies.setdefault(rate.currency, len(numbers.currencies)) for rate in entries.rates]
+    charged = charges > 0
+    kinds = np.frombuffer(entries.posting_kind, np.uint8)
+    taken = (kinds == _CHARGE) & np.repeat(charged, postings)
+    quantity = entries.charge_quantity
+    return _Part(
+        of[charged],
+        np.flatnonzero(charged) + record.first_seq,
+        np.repeat(of, charges),
+        meter[rate],
+        np.array(currency, np.int64)[rate],
+        int64s_of(quantity) if isinstance(quantity, bytes) else np.array(list(map(unpack_int, quantity)), object),
+        int64s_of(entries.charge_amount),
+        np.repeat(of, postings)[taken],
+        int64s_of(entries.posting_amount)[taken],
+        int64s_of(entries.posting_balance)[taken],
+    )
+
+
+def _sums(values: NDArray[Any], of: Ints, size: int) -> list[int]:
+    """By number: the sum of its values, exact whatever it comes to."""
+    if values.dtype == object:
+        whole = np.zeros(size, object)
+        np.add.at(whole, of, values)
+        return list(map(int, whole))
+    high, low = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    np.add.at(high, of, values >> _LIMB)
+    np.add.at(low, of, values & ((1 << _LIMB) - 1))
+    return [(above << _LIMB) + below for above, below in zip(high.tolist(), low.tolist(), strict=True)]
+
+
+def _firsts(values: Ints, of: Ints, size: int) -> list[int]:
+    """By number: the first of its values; 0 where there is none."""
+    found: Ints = np.zeros(size, np.int64)
+    found[of[::-1]] = values[::-1]  # of several the last stands
+    firsts: list[int] = found.tolist()
+    return firsts
 
 
 def _text(quantity: int) -> str:

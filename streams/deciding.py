@@ -27,7 +27,7 @@ from schemas.event import ACCOUNT_TYPES, Event, decode, peek
 from schemas.hold_commands import HOLD_SETTLE
 from schemas.ids import partition_of
 from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind
-from schemas.ledger_packed import encode_record
+from schemas.ledger_packed import PackedRecord, encode_packed, packed
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES
 from schemas.period import format_time
 from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS, DEAD_LETTERS
@@ -129,6 +129,7 @@ class Decided:
     """One chunk, ready to become fact."""
 
     record: LedgerRecord
+    packed: PackedRecord
     encoded: bytes
     identities: list[bytes]
     contents: list[bytes]
@@ -283,7 +284,8 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
         "",
     )
     try:
-        encoded = encode_record(ledger_record)
+        packed_record = packed(ledger_record)
+        encoded = encode_packed(packed_record)
     except InvariantBroken as error:
         # Not for the process to end on: one record too large is one dead letter (see decide_singly).
         raise OverflowError(str(error)) from error
@@ -293,6 +295,7 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
         place.block_seq = next_seq
     return Decided(
         ledger_record,
+        packed_record,
         encoded,
         decision.identities,
         decision.contents,

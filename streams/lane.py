@@ -411,7 +411,7 @@ class Lane:
         offsets = await self._writer.commit(
             [chunk.encoded for chunk in decided],
             [message for chunk in decided for message in chunk.messages],
-            announcements([chunk.record for chunk in decided]),
+            announcements([chunk.packed for chunk in decided]),
         )
         self._tell_of_strays(sum(chunk.strays for chunk in decided))
         applied = time.monotonic()

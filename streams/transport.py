@@ -24,7 +24,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-BATCH_MAX_RECORDS: Final = 10_000
+BATCH_MAX_RECORDS: Final = 20_000
 """A batch of one partition gathers up to this many records..."""
 
 BATCH_LINGER_SECONDS: Final = 0.06

@@ -6,13 +6,14 @@ from typing import Any
 
 import orjson
 
+from schemas.ledger_packed import packed
 from streams.announcing import announcements
 from tests.fakes.partition import MemoryPartition, granted, reported, tokens
 
 
 def told(made: MemoryPartition) -> list[dict[str, Any]]:
     """All events, as who reads the topic sees them."""
-    found = [(key, orjson.loads(value)) for key, value in announcements(made.records())]
+    found = [(key, orjson.loads(value)) for key, value in announcements(list(map(packed, made.records())))]
     assert all(key.decode() == sent["subject"] for key, sent in found)
     return [sent for _, sent in found]
 
