@@ -36,6 +36,11 @@ _GRANT_BYTES: Final = 64
 _DOCUMENT_BYTES: Final = 32
 
 
+def utf8(text: str) -> int:
+    """Bytes of a text, from above."""
+    return len(text) if text.isascii() else UTF8 * len(text)
+
+
 def _rate_bytes(rate: Rate) -> int:
     names = len(rate.meter) + len(rate.price_id) + len(rate.unit_amount)
     return 40 + UTF8 * (names + sum(len(name) + len(text) + 2 for name, text in rate.dimensions))
@@ -43,20 +48,20 @@ def _rate_bytes(rate: Rate) -> int:
 
 def burnt_bytes(burnt: Burnt) -> int:
     if len(burnt) == 1:  # nearly always, and a generator costs more than all the rest
-        return 22 + UTF8 * len(burnt[0][0])
-    return 8 + sum(14 + UTF8 * len(credit_id) for credit_id, _ in burnt) if burnt else 0
+        return 22 + utf8(burnt[0][0])
+    return 8 + sum(14 + utf8(credit_id) for credit_id, _ in burnt) if burnt else 0
 
 
 def account_bytes(account: Account | None, key: str) -> int:
     """An account's values after and their key, but for what the event itself adds to them."""
     if account is None:
-        return 64 + 2 * UTF8 * len(key)
+        return 64 + 2 * utf8(key)
     grants = account.grants
     plain = not (account.counters or account.spans or account.allocations or account.terms.own)
     if plain and (not grants or (len(grants) == 1 and not grants[0].scope)):
-        credit = _GRANT_BYTES + UTF8 * len(grants[0].credit_id) if grants else 0
-        return 120 + UTF8 * (2 * len(key) + len(account.plan)) + credit
-    return 16 + UTF8 * len(key) + len(pack_account(account))
+        credit = _GRANT_BYTES + utf8(grants[0].credit_id) if grants else 0
+        return 120 + 2 * utf8(key) + utf8(account.plan) + credit
+    return 16 + utf8(key) + len(pack_account(account))
 
 
 class Chunk:
@@ -94,7 +99,7 @@ class Chunk:
     def has_room(self, index: int, record: Received, key: str) -> bool:
         """Whether the record's entry still fits; the first one always does."""
         self.weigh_rates()
-        weight = self.weight + ENTRY_BYTES + UTF8 * len(key)
+        weight = self.weight + ENTRY_BYTES + utf8(key)
         if record.value is not None:
             weight += len(record.value)
         if key not in self.decision.touched:
@@ -144,7 +149,7 @@ class Chunk:
         """One wallet posting of an entry, in nanos; `cause` empty: the event itself."""
         entries = self.entries
         at = len(entries.posting_kind)
-        self.weight += _POSTING_BYTES + UTF8 * len(cause) + burnt_bytes(burnt)
+        self.weight += _POSTING_BYTES + utf8(cause) + burnt_bytes(burnt)
         if cause:
             entries.posting_cause[at] = cause
         if burnt:
@@ -165,7 +170,7 @@ class Chunk:
             )
         self.entries.documents[index] = written
         self.documents[document_key(tenant, kind, document_id)] = body
-        self.weight += _DOCUMENT_BYTES + UTF8 * len(document_id) + len(body)
+        self.weight += _DOCUMENT_BYTES + utf8(document_id) + len(body)
 
     def claim(self, identity: bytes, content: bytes) -> None:
         """What the entry books beside its identity and its type's claims."""

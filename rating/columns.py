@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rating.book import PriceBook
-from rating.chunk import ENTRY_BYTES, UTF8
+from rating.chunk import ENTRY_BYTES, utf8
 from rating.decision import Standing
 from rating.names import Names
 from rating.tariff import RateTable, Tariff, Tariffs
@@ -225,7 +225,7 @@ def _in_order(groups: list[_Group], table: list[Rate], names: Names) -> Priced:
         counts.tolist(),
         [0, *np.cumsum(counts).tolist()],
         ends.tolist(),
-        [ENTRY_BYTES + UTF8 * len(names.key[place]) + len(names.received[place].value or b"") for place in in_order],
+        [ENTRY_BYTES + utf8(names.key[place]) + len(names.received[place].value or b"") for place in in_order],
         rates[charged].tolist(),
         (units[charged] * NANOS).tolist(),
         amounts[charged].tolist(),

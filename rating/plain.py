@@ -13,7 +13,7 @@ from itertools import repeat
 from operator import neg
 from typing import Final
 
-from rating.chunk import CHARGE_BYTES, UTF8, Chunk, account_bytes
+from rating.chunk import CHARGE_BYTES, Chunk, account_bytes, utf8
 from rating.columns import Priced
 from schemas.account import Account
 from schemas.ledger import BELOW_ZERO, PostingKind
@@ -81,7 +81,7 @@ class Plain:
                     break
                 grant.remaining -= total
                 burnt[posting] = [(grant.credit_id, total)]
-                more += 22 + UTF8 * len(grant.credit_id)
+                more += 22 + utf8(grant.credit_id)
             # From here on it is decided.
             if found < 0:
                 flags[index] = BELOW_ZERO

@@ -41,7 +41,7 @@ DEAD_LETTER_RECORD_MAX_BYTES: Final = 5 * 1024 * 1024
 LEDGER_RECORD_MAX_BYTES: Final = 900_000
 """A ledger record, encoded and not compressed; a decided batch has as many records as it needs."""
 
-LEDGER_CHUNK_MAX_BYTES: Final = 700_000
+LEDGER_CHUNK_MAX_BYTES: Final = 850_000
 """A chunk of a batch ends before the event with which its record, estimated from above, would be larger."""
 
 LEDGER_BATCH_MAX_BYTES: Final = 2 * 1024 * 1024
