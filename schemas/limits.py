@@ -54,6 +54,9 @@ would make them larger is refused. They travel whole in every ledger record that
 BLOCK_MAX_ENTRIES: Final = 20_000
 """The sink's block closes at this many entries..."""
 
+BLOCK_QUIET_ENTRIES: Final = 2_000
+"""...or, with at least so many, as soon as its partition falls quiet: the last rows of a burst wait for nothing..."""
+
 BLOCK_MAX_AGE_MICROSECONDS: Final = 1_000_000
 """...or at this age: a row is visible within a second or two, and small blocks are what costs ClickHouse."""
 

@@ -28,7 +28,7 @@ from schemas.hold_commands import HOLD_SETTLE
 from schemas.ids import partition_of
 from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind
 from schemas.ledger_packed import PackedRecord, encode_packed, packed
-from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES
+from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, BLOCK_QUIET_ENTRIES
 from schemas.period import format_time
 from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS, DEAD_LETTERS
 from streams.transaction import Message
@@ -246,9 +246,11 @@ def block_end(place: Place, position: int, now: int) -> LedgerRecord:
     return record
 
 
-def block_is_due(place: Place, now: int) -> bool:
-    """Whether the open block is to be closed."""
-    return _is_due(place.block_entries, place.block_opened_at, now)
+def block_is_due(place: Place, now: int, *, quiet: bool = False) -> bool:
+    """Whether the open block is to be closed; `quiet`: nothing has come for a while."""
+    return (quiet and place.block_entries >= BLOCK_QUIET_ENTRIES) or _is_due(
+        place.block_entries, place.block_opened_at, now
+    )
 
 
 def _is_due(entries: int, opened_at: int, now: int) -> bool:

@@ -322,7 +322,8 @@ class Lane:
             if accounts or delivery is not None:
                 await self._take(accounts, delivery)
             now = self.around.now()
-            if block_is_due(self._place, now):
+            quiet = time.monotonic() - self._last_touch >= BEAT_SECONDS / 2
+            if block_is_due(self._place, now, quiet=quiet):
                 await self._close_block(now)
             elif time.monotonic() - self._last_touch >= BEAT_SECONDS:
                 await self._apply(self._applied, {}, {}, serving=True)
@@ -379,6 +380,7 @@ class Lane:
         single = self._failures[1] >= OPENS_BEFORE_SINGLE and self._failures[0] == here
         with self._deciding_from(here):
             named = name(received, around.max_future, isolate=single)
+        await asyncio.sleep(0)  # a large batch takes long: heartbeats and other lanes get their turn
         unseen = {key: customer for key, customer in named.customers.items() if key not in self._accounts}
         standing = Standing(
             self._accounts,

@@ -12,7 +12,13 @@ from rating.book import CompiledMeter
 from rating.decision import Standing
 from schemas.ledger import ACCOUNT, USAGE, LedgerRecord, RecordKind, rows
 from schemas.ledger_packed import decode_record
-from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, EVENT_MAX_BYTES, LEDGER_RECORD_MAX_BYTES
+from schemas.limits import (
+    BLOCK_MAX_AGE_MICROSECONDS,
+    BLOCK_MAX_ENTRIES,
+    BLOCK_QUIET_ENTRIES,
+    EVENT_MAX_BYTES,
+    LEDGER_RECORD_MAX_BYTES,
+)
 from streams.deciding import (
     CHUNK_MAX_RECORDS,
     Place,
@@ -300,6 +306,16 @@ def test_blocks_close_by_age_by_size_or_by_a_record_of_their_own() -> None:
     assert not block_is_due(partition.place, NOW + 10**12)
     partition.place.seq += BLOCK_MAX_ENTRIES - 1
     assert take(tokens(4)).closes_block
+
+
+def test_a_block_that_pays_is_closed_when_its_partition_falls_quiet() -> None:
+    """A small one waits for its age: a few rows of a trickle are no insert of their own."""
+    place = MemoryPartition().place
+    place.seq += BLOCK_QUIET_ENTRIES - 1
+    assert not block_is_due(place, place.block_opened_at, quiet=True)
+    place.seq += 1
+    assert block_is_due(place, place.block_opened_at, quiet=True)
+    assert not block_is_due(place, place.block_opened_at)
 
 
 def test_records_below_the_position_are_left_out() -> None:
