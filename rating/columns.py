@@ -80,8 +80,9 @@ class Priced:
     contents: list[bytes]
     fingerprints: list[bytes]
     """By row, as those two."""
-    usual: dict[str, Account] = field(default_factory=dict)
-    """By account key: those of which deciding has seen that plain events are all there is to them."""
+    usual: dict[str, tuple[Account, int | None]] = field(default_factory=dict)
+    """By account key: those of which deciding has seen that plain events are all there is to them, and what each weighs
+    in a record; None where that has to be looked at again."""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from schemas.ledger import BELOW_ZERO, PostingKind
 from schemas.limits import AMOUNT_MAX_NANOS, LEDGER_CHUNK_MAX_BYTES
 
 _CHARGE: Final = int(PostingKind.CHARGE)
+_NOBODY: Final = (None, None)
 _MODEST: Final = AMOUNT_MAX_NANOS // 4
 
 
@@ -59,12 +60,14 @@ class Plain:
             priced.counts[first:last],
             strict=True,
         ):
-            account = usual.get(key)
+            account, size = usual.get(key, _NOBODY)
             if account is None:
                 account = chunk.accounts.get(key)
                 if account is None or not _usual(account, priced.currencies[tariff]):
                     break
-                usual[key] = account
+                # What it weighs does not change as long as charges alone move it.
+                size = account_bytes(account, key) if not (account.counters or account.allocations) else None
+                usual[key] = account, size
             elif account.currency != priced.currencies[tariff]:
                 break
             found, grants = account.balance, account.grants
@@ -72,7 +75,7 @@ class Plain:
             if left < 0 and (found >= 0 or found < -_MODEST):
                 break
             if key not in touched:
-                more += account_bytes(account, key)
+                more += account_bytes(account, key) if size is None else size
             if weight + more > room:
                 break
             if grants:
@@ -129,7 +132,7 @@ class Plain:
         entries.fingerprints[begun:end] = priced.fingerprints[first:last]
         decision.identities += identities
         decision.contents += contents
-        chunk.booked.update(zip(identities, contents, strict=True))
+        # Not into `chunk.booked`: each of them comes once in the batch, so nobody in it asks for them.
 
 
 def _usual(account: Account, currency: str) -> bool:
