@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rating.decision import Received
+from rating.names import Names
+from schemas.event import Event
 from schemas.ledger import ACCOUNT, USAGE
-from tests.fakes.partition import NOW, MemoryPartition, event, granted, paid, released, reported
+from streams.deciding import name
+from tests.fakes.partition import MAX_FUTURE, NOW, MemoryPartition, event, granted, paid, released, reported
 
 CATALOG = """
 currency: USD
@@ -131,3 +136,26 @@ def test_columns_cut_chunks_where_the_general_way_does() -> None:
     general.take(records, fewest=10**9)
     assert len(short.decided) > 3
     assert [chunk.encoded for chunk in short.decided] == [chunk.encoded for chunk in general.decided]
+
+
+@given(histories())
+def test_reading_by_columns_says_what_reading_one_by_one_says(history: list[Received]) -> None:
+    """Every name, time, identity and content, and each event whole."""
+    by_columns, singly = name(history, MAX_FUTURE), name(history, MAX_FUTURE, isolate=True)
+    assert not singly.names.plain.events
+    for column in fields(Names):
+        if column.name not in ("read", "plain"):
+            assert getattr(by_columns.names, column.name) == getattr(singly.names, column.name), column.name
+    assert by_columns.customers == singly.customers
+    assert set(by_columns.identities) == set(singly.identities)
+    assert (by_columns.documents, by_columns.holds) == (singly.documents, singly.holds)
+    plain = by_columns.names.plain
+    for place, content in zip(plain.places.tolist(), plain.contents(), strict=True):
+        event = singly.names.event(place)
+        assert isinstance(event, Event)
+        assert content == event.content
+    for place in range(len(history)):
+        one, other = by_columns.names.event(place), singly.names.event(place)
+        assert isinstance(one, Event) == isinstance(other, Event)
+        if isinstance(one, Event) and isinstance(other, Event):
+            assert replace(one, attributes={}) == replace(other, attributes={})
