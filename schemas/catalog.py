@@ -134,8 +134,7 @@ def from_document(document: Any) -> Catalog:
     parts = {kind: well_formed(adapter, kind, document.get(kind), faults) for kind, adapter in _PARTS.items()}
     if not parts["meters"] and not document.get("meters"):
         faults.append(Fault("meters", "is missing; a catalogue measures something"))
-    named = {kind: _ids(document.get(kind)) for kind in _PARTS}
-    between = catalog_faults(parts["meters"], parts["prices"], parts["plans"], named)
+    between = catalog_faults(parts["meters"], parts["prices"], parts["plans"], document)
     faults += islice(between, max(0, MAX_FAULTS + 1 - len(faults)))
     if faults:
         raise CatalogRefused(faults)
@@ -278,13 +277,6 @@ def well_formed(adapter: TypeAdapter[_PartT], name: str, listed: Any, faults: li
         except ValidationError as error:
             faults += [_fault((name, index), details, tagged=adapter is PRICE) for details in error.errors()]
     return parts
-
-
-def _ids(listed: Any) -> frozenset[str]:
-    if not isinstance(listed, list):
-        return frozenset()
-    found = (part.get("id") for part in listed if isinstance(part, dict))
-    return frozenset(name for name in found if isinstance(name, str))
 
 
 def _fault(parts: tuple[str | int, ...], details: ErrorDetails, *, tagged: bool) -> Fault:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Any, Final
 
 from schemas import expression
 from schemas.account_types import ACCOUNT_TYPES
@@ -44,14 +44,6 @@ ROLLING_WINDOWS: Final = frozenset((*CALENDAR, "period"))
 
 UNMETERED_TYPES: Final = frozenset((USAGE_CORRECTED, DEVICE_HEARTBEAT, *ACCOUNT_TYPES))
 """Built-in types that carry no usage of their own: corrections, signs of life, money and customers."""
-
-
-class Indexed(Protocol):
-    """A part with an id."""
-
-    @property
-    def id(self) -> str:
-        """Unique among its kind."""
 
 
 def price_faults(price: Price) -> Iterator[Fault]:
@@ -91,16 +83,15 @@ def catalog_faults(
     meters: Mapping[int, Meter],
     prices: Mapping[int, Price],
     plans: Mapping[int, Plan],
-    named: Mapping[str, frozenset[str]],
+    document: Mapping[str, Any],
 ) -> Iterator[Fault]:
-    """All faults between the parts, by their index in the document.
-
-    `named` holds the ids in the document by kind, those of parts with faults of their own included, so that one fault
-    is not told twice.
+    """All faults between the parts, by their index in the document. A part with faults of its own has its id as well,
+    so that what names it is no fault, and neither is what it names itself let pass.
     """
-    yield from _repeated("meters", meters)
-    yield from _repeated("prices", prices)
-    yield from _repeated("plans", plans)
+    ids = {kind: _ids(document.get(kind)) for kind in ("meters", "prices", "plans")}
+    for kind, by_index in ids.items():
+        yield from _repeated(kind, by_index)
+    named = {kind: frozenset(by_index.values()) for kind, by_index in ids.items()}
     for index, meter in meters.items():
         yield from _under(("meters", index), _meter_faults(meter))
     by_id = {meter.id: meter for meter in meters.values()}
@@ -109,7 +100,31 @@ def catalog_faults(
         yield from _under(("prices", index), _meter_of_price_faults(price, by_id, named["meters"]))
     for index, plan in plans.items():
         yield from _under(("plans", index), _plan_faults(plan, by_id, named))
+    for index, faulty in _texts(document.get("prices"), "meter"):
+        if index not in prices and faulty not in named["meters"]:
+            yield Fault(f"prices[{index}].meter", f"no meter has the id {faulty!r}")
+    for index, part in enumerate(_listed_in(document.get("plans"))):
+        if index not in plans and isinstance(part, dict):
+            for at, price_id in enumerate(_listed_in(part.get("prices"))):
+                if isinstance(price_id, str) and price_id and price_id not in named["prices"]:
+                    yield Fault(f"plans[{index}].prices[{at}]", f"no price has the id {price_id!r}")
     yield from _ambiguities(prices, plans.values())
+
+
+def _ids(listed: Any) -> dict[int, str]:
+    return dict(_texts(listed, "id"))
+
+
+def _texts(listed: Any, name: str) -> Iterator[tuple[int, str]]:
+    """Of each part of a list, whatever else is wrong with it, the text in one of its fields."""
+    for index, part in enumerate(_listed_in(listed)):
+        text = part.get(name) if isinstance(part, dict) else None
+        if isinstance(text, str) and text:
+            yield index, text
+
+
+def _listed_in(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _under(parts: Sequence[str | int], faults: Iterable[Fault]) -> Iterator[Fault]:
@@ -118,13 +133,13 @@ def _under(parts: Sequence[str | int], faults: Iterable[Fault]) -> Iterator[Faul
         yield Fault(f"{prefix}.{fault.path}" if fault.path else prefix, fault.reason)
 
 
-def _repeated(kind: str, parts: Mapping[int, Indexed]) -> Iterator[Fault]:
+def _repeated(kind: str, ids: Mapping[int, str]) -> Iterator[Fault]:
     first: dict[str, int] = {}
-    for index, part in parts.items():
-        if part.id in first:
-            yield Fault(f"{kind}[{index}].id", f"{part.id!r} is the id of {kind}[{first[part.id]}] already")
+    for index, name in ids.items():
+        if name in first:
+            yield Fault(f"{kind}[{index}].id", f"{name!r} is the id of {kind}[{first[name]}] already")
         else:
-            first[part.id] = index
+            first[name] = index
 
 
 def _meter_faults(meter: Meter) -> Iterator[Fault]:
@@ -230,7 +245,7 @@ def own_faults(
 ) -> Iterator[Fault]:
     """What is wrong with a customer's own prices and quotas, beside a catalogue's meters; `names` are those of the two
     lists where they were given. A quota of `unlimited` has neither limit nor spend, and means that."""
-    yield from _repeated(names[0], prices)
+    yield from _repeated(names[0], {index: price.id for index, price in prices.items()})
     known = frozenset(meters)
     for index, price in prices.items():
         yield from _under((names[0], index), price_faults(price))

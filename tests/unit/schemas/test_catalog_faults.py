@@ -295,6 +295,29 @@ def test_every_fault_is_told_at_once() -> None:
     ]
 
 
+def test_a_fault_of_its_own_hides_none_between_the_parts() -> None:
+    """Ids that stand twice, and what is named and is not there, are told of parts that cannot be read as well."""
+    document = {
+        "currency": "USD",
+        "meters": [{"id": "m", "event_type": "e", "quantity": "data.n +"}, {"id": "m", "event_type": "usage.reported"}],
+        "prices": [
+            {"id": "p", "meter": "x", "model": "per_unit", "unit_amount": 1.5},
+            {"id": "p", "meter": "m", "model": "per_unit", "unit_amount": "1"},
+        ],
+        "plans": [{"id": "pro", "interval": "week", "amount": "1", "prices": ["p", "p3", 5]}],
+    }
+    assert sorted(path for path, _ in faults_of(document)) == [
+        "meters[0].quantity",
+        "meters[1].id",
+        "plans[0].interval",
+        "plans[0].prices[1]",
+        "plans[0].prices[2]",
+        "prices[0].meter",
+        "prices[0].unit_amount",
+        "prices[1].id",
+    ]
+
+
 def test_two_thousand_prices_in_each_others_way_are_not_two_million_lines() -> None:
     """Faults are told up to a bound, and then that there are more."""
     prices = [price(id=f"m{number}", match={"model": str(number)}) for number in range(1000)]
