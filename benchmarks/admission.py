@@ -20,39 +20,33 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import cycle, islice
+from itertools import islice
 from typing import Any, Final
 
 import orjson
 import uvloop
 from redis.asyncio import Redis
 
+from api.client.in_process import InProcessClient, in_process
 from api.tokens import TokenFile
 from backing.status import processes
 from benchmarks import workload
 from benchmarks.baselines.bare import BareCall
-from benchmarks.machine import cpu_seconds, machine, services
+from benchmarks.machine import cpu_seconds, machine, owners, services
 from benchmarks.pipeline import Inexact, prepared
 from benchmarks.requests import percentile
 from benchmarks.stage import Report, Rows, fill, grant, own_services
 from console.running import deployment
 from ingest.accept import Record
 from ingest.publish import Publisher
-from rating.admission import Ask, EventAsk
-from rating.book import PriceBook
 from schemas.catalog import from_document
 from schemas.settings import Settings
 from schemas.topics import USAGE_EVENTS
 from streams import catalogue
-from streams.admission.answers import Standing
-from streams.admission.client import Admission
-from streams.admission.journal import HoldJournal
-from streams.admission.outbox import Outbox
-from streams.admission.store import HoldStore
 
 EVENTS: Final = 40_000
 CUSTOMERS: Final = 1_000
@@ -60,13 +54,16 @@ WORKERS: Final = 1
 CONNECTIONS: Final = 16
 ROUNDS: Final = 5
 CALLS: Final = 1_000
-"""Of each kind in a round."""
+"""Of each kind in a round; fewer with few events."""
 ROUTE_SECONDS: Final = 2.0
+"""How long a route is asked in a round; shorter with few events."""
 TTL_SECONDS: Final = 3_600
 """No hold expires while the benchmark runs."""
 
-TYPE: Final = "session.tokens_used"
-DATA: Final = {"model": "gpt-4o", "input_tokens": 1_000, "cached_input_tokens": 0, "output_tokens": 400}
+EVENT: Final[dict[str, Any]] = {
+    "type": "session.tokens_used",
+    "data": {"model": "gpt-4o", "input_tokens": 1_000, "cached_input_tokens": 0, "output_tokens": 400},
+}
 HOLD_NANOS: Final = 1_000 * workload.TOKENS["gpt-4o"][0] // 10 + 400 * workload.TOKENS["gpt-4o"][2] // 10
 GRANT: Final = "100000"
 
@@ -108,7 +105,8 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
     usage = workload.usage(names, 3 * events, now)
     rows = Rows(settings.clickhouse_url)
     _, token = TokenFile(settings.tokens_file).issue(workload.TENANT, (), None, time.time_ns() // 1_000)
-    in_process, under_load, http = Timings(), Timings(), Answers()
+    in_process, under_load, http = Timings(), Timings(), Answers(min(ROUTE_SECONDS, events / 20_000))
+    count = min(CALLS, events // 40)
     with deployment(settings, report, prepared, workers):
         await grant(bootstrap, _grants(names, now))
         await fill(bootstrap, islice(usage, events))
@@ -120,7 +118,7 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
                 ours = Server(api.metrics.removesuffix("/metrics"), api.pid)
                 for number in range(ROUNDS):
                     report(f"in process and over HTTP, {number + 1} of {ROUNDS}")
-                    await calls.each(in_process, CALLS)
+                    await calls.each(in_process, count)
                     await http.take("empty", bare, "/empty", _body(), names, token)
                     await http.take("bare", bare, "/bare", _body(), names, token)
                     await http.take("check", ours, "/v1/quota/check", _body(), names, token)
@@ -135,7 +133,7 @@ async def _run(settings: Settings, events: int, customers: int, workers: int, re
             begun = time.perf_counter()
             sending = asyncio.create_task(_paced(bootstrap, usage, rate / 2))
             while not sending.done():
-                await calls.each(under_load, CALLS // 10)
+                await calls.each(under_load, count // 10)
             await sending
             sent_rate = events / (await rows.reach(len(names) + 3 * events) - begun)
             await calls.check()
@@ -163,16 +161,23 @@ def _ratios(
         for what in ("p50_us", "p99_us"):
             found[f"in_process_{kind}_{what[:3]}"] = round(in_process[kind][what] / in_process["bare"][what], 2)
             found[f"under_load_{kind}_{what[:3]}"] = round(under_load[kind][what] / under_load["bare"][what], 2)
+        found[f"in_process_{kind}_cpu"] = round(_cpu(in_process[kind]) / _cpu(in_process["bare"]), 2)
         found[f"http_{kind}"] = round(http[kind]["per_s"] / http["bare"]["per_s"], 3)
         found[f"http_{kind}_cpu"] = round(http[kind]["cpu_us"] / http["bare"]["cpu_us"], 3)
     return found
 
 
-class Timings:
-    """How long calls took, by kind."""
+def _cpu(told: dict[str, float]) -> float:
+    return told["cpu_us"] + told["redis_cpu_us"]
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {}
+
+@dataclass
+class Timings:
+    """How long calls took, by kind, and the CPU of this process and of Redis."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    redis_cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     def document(self) -> dict[str, dict[str, float]]:
         """Microseconds."""
@@ -181,6 +186,8 @@ class Timings:
                 "calls": len(took),
                 "p50_us": round(percentile(sorted(took), 50) * 1e6, 1),
                 "p99_us": round(percentile(sorted(took), 99) * 1e6, 1),
+                "cpu_us": round(self.cpu_seconds[kind] / len(took) * 1e6, 1),
+                "redis_cpu_us": round(self.redis_cpu_seconds[kind] / len(took) * 1e6, 1),
             }
             for kind, took in self.seconds.items()
         }
@@ -191,71 +198,62 @@ class Calls:
     """The in-process client beside the bare call."""
 
     bare: BareCall
-    admission: Admission
+    client: InProcessClient
     names: list[str]
+    redis_pids: list[int]
     granted: int = 0
+    asked: int = 0
 
     async def each(self, timings: Timings, count: int) -> None:
         """So many calls of each kind in turns. Errors: Inexact."""
-        customers = cycle(self.names)
         for kind, call in (("bare", self._bare), ("check", self._check), ("hold", self._hold)):
-            await _timed(timings, kind, call, customers, count)
+            took = timings.seconds.setdefault(kind, [])
+            cpu, redis_cpu = time.process_time(), self._redis_cpu()
+            for _ in range(count):
+                customer = self.names[self.asked % len(self.names)]
+                self.asked += 1
+                begun = time.perf_counter()
+                await call(customer)
+                took.append(time.perf_counter() - begun)
+            for total, since in (
+                (timings.cpu_seconds, time.process_time() - cpu),
+                (timings.redis_cpu_seconds, self._redis_cpu() - redis_cpu),
+            ):
+                total[kind] = total.get(kind, 0.0) + since
 
     async def check(self) -> None:
         """Inexact unless what is held is what was granted."""
-        held = 0
-        for name in self.names:
-            held += (await self.admission.held(workload.TENANT, name))[1]
+        held = int(sum([await self.client.held(name) for name in self.names]) * 10**9)
         if held != self.granted * HOLD_NANOS:
             raise Inexact(f"{held} nanos are held by {self.granted} holds of {HOLD_NANOS}")
+
+    def _redis_cpu(self) -> float:
+        return cpu_seconds({"redis": self.redis_pids})["redis"]
 
     async def _bare(self, _: str) -> None:
         await self.bare()
 
     async def _check(self, customer: str) -> None:
-        answer = await self.admission.check(workload.TENANT, customer, Ask(EventAsk(TYPE, DATA)))
+        answer = await self.client.check(customer, event=EVENT)
         if not answer.allowed:
             raise Inexact(f"{answer}")
 
     async def _hold(self, customer: str) -> None:
-        answer = await self.admission.hold(
-            workload.TENANT, customer, Ask(EventAsk(TYPE, DATA)), ttl_seconds=TTL_SECONDS
-        )
-        if not isinstance(answer, Standing):
-            raise Inexact(f"{answer}")
+        await self.client.hold(customer, event=EVENT, ttl_seconds=TTL_SECONDS)
         self.granted += 1
-
-
-async def _timed(
-    timings: Timings, kind: str, call: Callable[[str], Awaitable[None]], customers: Iterator[str], count: int
-) -> None:
-    took = timings.seconds.setdefault(kind, [])
-    for customer in islice(customers, count):
-        begun = time.perf_counter()
-        await call(customer)
-        took.append(time.perf_counter() - begun)
 
 
 @asynccontextmanager
 async def calling(settings: Settings, names: list[str]) -> AsyncIterator[Calls]:
-    """The in-process client as a service has it: its holds are journalled."""
+    """The in-process client beside a bare call."""
     assert settings.kafka_bootstrap is not None
     assert settings.redis_url is not None
-    book = PriceBook()
-    for version in await catalogue.read_all(settings.kafka_bootstrap):
-        book.add(version)
     redis: Redis = Redis.from_url(settings.redis_url)
-    async with Publisher(settings.kafka_bootstrap) as publisher:
-        outbox = Outbox(publisher)
-        admission = Admission(
-            HoldStore(settings.redis_url, 5.0), settings.partitions, book, journal=HoldJournal(outbox)
-        )
-        try:
-            yield Calls(BareCall(redis), admission, names)
-        finally:
-            await outbox.close()
-            await admission.close()
-            await redis.aclose()
+    async with in_process(
+        workload.TENANT, kafka=settings.kafka_bootstrap, redis=settings.redis_url, timeout_seconds=10.0
+    ) as client:
+        yield Calls(BareCall(redis), client, names, owners(settings)["redis"])
+    await redis.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +282,8 @@ def routes(redis_url: str) -> Iterator[Server]:
 class Answers:
     """What came of requests, by kind, over all rounds."""
 
+    seconds: float
+    """Of each round."""
     told: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     async def take(
@@ -299,7 +299,7 @@ class Answers:
         """Asks for a while; how many were answered. Errors: Inexact for an answer that is not the one."""
         plan = {
             "connections": CONNECTIONS,
-            "seconds": ROUTE_SECONDS,
+            "seconds": self.seconds,
             "headers": {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
             "path": path,
             "bodies": [orjson.dumps({"customer": name, **body}).decode() for name in names],
@@ -333,7 +333,7 @@ class Answers:
 
 
 def _body(**more: Any) -> dict[str, Any]:
-    return {"event": {"type": TYPE, "data": DATA}, **more}
+    return {"event": EVENT, **more}
 
 
 def _grants(names: list[str], now: datetime) -> Iterator[tuple[str, bytes]]:

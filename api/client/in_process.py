@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
 from typing import Any, Final
 
 from api.asking import ask_of, generation_in, hold_id_in, more_in, settlement_in, ttl_in
@@ -25,6 +26,7 @@ from ingest.publish import Publisher
 from rating.book import PriceBook
 from schemas.errors import Conflict, InvalidInput, TollgateError
 from schemas.ids import check_id
+from schemas.money import NANOS
 from streams import catalogue, ledger
 from streams.accounts.redis import RedisAccounts
 from streams.admission.answers import Denial, Standing
@@ -86,6 +88,11 @@ class InProcessClient:
         """See AsyncClient."""
         with _told():
             return _hold(await self._settlements.release(self._tenant, hold_id))
+
+    async def held(self, customer: str) -> Decimal:
+        """How much money open holds of a customer hold."""
+        with _told():
+            return Decimal((await self._admission.held(self._tenant, customer))[1]) / NANOS
 
     async def _check(self, call: Call[Check]) -> Check:
         with _told():

@@ -201,9 +201,9 @@ class Beside:
 
 
 def standing_of(
-    hold_id: str, customer: str, hold: Hold | Ended, beside: Beside | None = None, *, created: bool = False
+    hold_id: str, customer: str, hold: Hold | Ended, beside: Beside | None = None, created: dict[str, Any] | None = None
 ) -> Standing:
-    """A hold as Redis has it."""
+    """A hold as Redis has it; `created`: what one says that this very call opened."""
     available, quotas, affordable = (
         (None, (), {}) if beside is None else (beside.available, beside.quotas, beside.affordable)
     )
@@ -232,11 +232,11 @@ def standing_of(
         session=hold.session,
         allocation=hold.allocation,
         settling=bool(hold.settling),
-        asked=orjson.loads(hold.body),
+        asked=created if created is not None else orjson.loads(hold.body),
         available=available,
         quotas=quotas,
         affordable=affordable,
-        created=created,
+        created=created is not None,
     )
 
 

@@ -40,8 +40,8 @@ def digest_of(customer: str, ask: Ask, ttl_seconds: int) -> str:
     return content_of(words).hex()
 
 
-def new_hold(digest: str, ask: Ask, assessment: Assessment) -> Hold:
-    """The hold as it is asked for; Redis fills in what it holds and until when."""
+def new_hold(digest: str, ask: Ask, assessment: Assessment) -> tuple[Hold, dict[str, Any]]:
+    """The hold as it is asked for, and what its body says; Redis fills in what it holds and until when."""
     wish = ask.wish
     body: dict[str, Any] = {
         "prices": [
@@ -66,7 +66,7 @@ def new_hold(digest: str, ask: Ask, assessment: Assessment) -> Hold:
     if ask.dimensions:
         body["dimensions"] = dict(ask.dimensions)
     text = json_of(body).decode()
-    return Hold(digest, 1, 0, ask.session, ask.allocation, [], [], [], "", assessment.currency, "", text)
+    return Hold(digest, 1, 0, ask.session, ask.allocation, [], [], [], "", assessment.currency, "", text), body
 
 
 def opened_hold(hold: Hold, assessment: Assessment, expires_ms: int) -> Hold:

@@ -339,7 +339,7 @@ class Admission:
                 if looked[0].denied is not None:
                     return await self._deny(partition, tenant, customer, ask, *looked, None)
                 continue
-            hold = new_hold(digest, ask, assessment)
+            hold, asked = new_hold(digest, ask, assessment)
             answer = await self._ask(
                 self.store.reserve(
                     partition, key, seen, self._trust.of(partition), hold_id, hold, ttl_seconds * 1000,
@@ -353,7 +353,7 @@ class Admission:
                     self._remember(partition, key, tenant, hold_id, opened)
                     self._saw_reach(key, assessment, answer.held)
                     beside = self._beside(account, catalogue, assessment, answer.held, assessment)
-                    return standing_of(hold_id, customer, opened, beside, created=True)
+                    return standing_of(hold_id, customer, opened, beside, asked)
                 case Refused():
                     if not self._saw_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)

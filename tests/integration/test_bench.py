@@ -66,6 +66,16 @@ def test_benchmarks_of_parts_are_reached_by_name() -> None:
     assert _bench("identity", "--events", "10000")["exact"] is True
 
 
+def test_the_admission_benchmark_is_exact() -> None:
+    """Every call is allowed, what is held is what was granted; ratios to the bare calls of the same run."""
+    found = _bench("admission", "--events", "2000", "--customers", "100")
+    assert found["exact"] is True
+    assert found["in_process"].keys() == {"bare", "check", "hold"} == found["under_load"].keys()
+    assert found["http"].keys() == {"empty", "bare", "check", "hold"}
+    assert all(ratio > 0 for name, ratio in found["ratios"].items() if not name.endswith("_cpu"))
+    assert found["holds"] >= found["in_process"]["hold"]["calls"] + found["http"]["hold"]["answered"]
+
+
 @pytest.mark.parametrize("arguments", [("nonsense",), ("--events", "3"), ("identity", "--workers", "2")])
 def test_a_bad_argument_is_one_line_and_exit_2(arguments: tuple[str, ...]) -> None:
     """Nothing is started for it."""

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from backing import launch, native
+from backing.service import silent
 from rating.admission import AmountAsk, Ask, EventAsk, MeterAsk
 from schemas.account import Account, new_account
 from schemas.errors import Conflict, Unavailable
+from streams.accounts.port import Position
+from streams.accounts.redis import RedisAccounts
 from streams.admission.answers import Denial, Standing
+from tests.deployment import settings_in
 from tests.simulation.conftest import Place, place_of
 
 NANOS = 10**9
@@ -197,3 +203,45 @@ async def test_a_redis_that_was_emptied_is_not_believed(place: Place) -> None:
     with pytest.raises(Unavailable):
         await place.admission.hold("t", "c", Ask(AmountAsk(1)))
     assert (await place.admission.check("t", "c", Ask(AmountAsk(1)))).reason == "unavailable"
+
+
+async def test_a_redis_that_restarted_serves_only_once_its_holds_are_back(tmp_path: Path) -> None:
+    """Its position may be right and holds of its last second missing: its owner must look before anybody is told so."""
+    settings = settings_in(tmp_path)
+    try:
+        url = launch.up(settings, backend="native", only=["redis"]).redis_url
+        assert url is not None
+        (redis,) = [service for service in native.services(settings) if service.name == "redis"]
+        place = await place_of(url)
+        store, ledger = place.admission.store, place.ledger
+        with suppress(Unavailable):
+            await place.admission.held("t", "c")
+        await store.mark(0, (await store.mark(0)).run, 0)
+        await asyncio.sleep(0.002)
+        await ledger.apply(rich(10 * NANOS))
+        assert (await place.admission.held("t", "c"))[2] == 10 * NANOS
+        await asyncio.to_thread(redis.kill)
+        await asyncio.to_thread(redis.start)
+        position = Position("ledger", ledger.offset, ledger.offset)
+        stands = await RedisAccounts(url).position(0)
+        assert stands is not None
+        assert stands.offset <= position.offset
+        ledger.offset = stands.offset  # what it lost of the ledger is folded again
+        with suppress(Unavailable):  # the connection is gone, or made anew in silence
+            await ledger.accounts.standing(0)
+        with pytest.raises(Unavailable, match="restarted"):
+            await ledger.apply()
+        assert not await ledger.accounts.beat(0, stands)
+        with pytest.raises(Unavailable):
+            await place.admission.hold("t", "c", Ask(AmountAsk(1)))
+        mark = await store.mark(0)
+        assert mark.run != mark.marked_run
+        await store.mark(0, mark.run, 0)
+        await ledger.apply(rich(10 * NANOS))
+        await place.admission.held("t", "c")
+        granted(await place.admission.hold("t", "c", Ask(AmountAsk(1))))
+        await place.redis.aclose()
+        await place.admission.close()
+        await ledger.accounts.close()
+    finally:
+        launch.down(settings, purge=True, report=silent)

@@ -71,6 +71,10 @@ CHECK = {
     "allowed": False, "reason": "quota", "denial_id": "d", "limit": "10", "remaining": "0",
     "resets_at": "2026-12-01T00:00:00Z", "available": None,
 }  # fmt: skip
+HOLD = {
+    "hold_id": "h", "customer": "c", "state": "open", "generation": 1, "held": {"amount": "1.5", "currency": "USD"},
+    "expires_at": "2026-12-01T00:00:00Z", "available": "2", "affordable": {"m": "7", "n": None},
+}  # fmt: skip
 QUOTAS = [
     {"meter": "chats", "limit": "10", "remaining": "3", "resets_at": None},
     {"meter": "chats", "limit": None, "remaining": None, "resets_at": None},
@@ -99,6 +103,12 @@ def answering(body: Any, status: int = 200, asked: list[httpx.Request] | None = 
         ("plan", ("a/b",), PLAN, "GET", "/v1/plans/a%2Fb", None),
         ("check_quota", ("c", "chats", 2), CHECK, "POST", "/v1/quota/check",
          {"customer": "c", "meter": "chats", "quantity": "2"}),
+        ("consume", ("c", "chats"), CHECK, "POST", "/v1/quota/consume",
+         {"customer": "c", "meter": "chats", "quantity": "1"}),
+        ("find_hold", ("h/1",), HOLD, "GET", "/v1/holds/h%2F1", None),
+        ("extend_hold", ("h", 60), HOLD, "POST", "/v1/holds/h/extend", {"ttl_seconds": 60}),
+        ("settle_hold", ("h",), HOLD, "POST", "/v1/holds/h/settle", {}),
+        ("release_hold", ("h",), HOLD, "POST", "/v1/holds/h/release", {}),
         ("invoice", ("inv_1",), INVOICE, "GET", "/v1/invoices/inv_1", None),
         ("generate_invoice", ("c", "2026-10"), INVOICE, "POST", "/v1/customers/c/invoices", {"period": "2026-10"}),
         ("upgrade_subscription", ("c", "pro"), {"id": "s", "plan_id": "pro", "status": "active"}, "PATCH",
@@ -125,6 +135,9 @@ def test_answers_are_typed(of: type) -> None:
     check = of(answering({**CHECK, "new": 1}))("check_quota", "c", "chats")
     assert (check.allowed, check.limit, check.resets_at) == (False, Decimal(10), datetime(2026, 12, 1, tzinfo=UTC))
     assert check.body["new"] == 1
+    hold = of(answering(HOLD, 201))("hold", "c")
+    assert (hold.id, hold.state, hold.held, hold.charged) == ("h", "open", Decimal("1.5"), None)
+    assert (hold.available, hold.affordable) == (2, {"m": 7, "n": None})
     invoice = of(answering(INVOICE))("invoice", "inv_1")
     assert (invoice.is_pending, invoice.total, invoice.lines[0].description) == (True, Decimal("20.00"), "Pro")
     assert of(answering({"data": QUOTAS}))("remaining_quota", "c", "chats") == Decimal("1.5")
