@@ -19,7 +19,7 @@ from schemas.errors import Conflict, InvalidInput, Unavailable
 from schemas.money import format_nanos
 from schemas.topics import USAGE_EVENTS
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
-from streams.admission.answers import Checked, Denial, Standing, tightest
+from streams.admission.answers import Checked, Denial, Standing, refusing, tightest
 
 SOURCE: Final = "quota.consume"
 TRIES_MAX: Final = 100
@@ -39,7 +39,7 @@ async def consume(tollgate: Application, tenant: str, customer: str, ask: Ask, k
         except Conflict:
             raise Refused(409, "idempotency_conflict", "the Idempotency-Key stands for another request") from None
         if isinstance(answer, Denial):
-            return Checked(False, answer.reason, answer, None, answer.available, answer.currency)
+            return Checked(False, answer.reason, answer, refusing(answer), answer.available, answer.currency)
         if answer.state == "open":
             await tollgate.parts.publisher.publish([_event(tenant, customer, ask, wish, hold_id)])
         if answer.state in ("open", "settled"):

@@ -261,6 +261,14 @@ def quotas_left(assessment: Assessment, held: tuple[int, ...]) -> tuple[QuotaLef
     return tuple(left)
 
 
+def refusing(denial: Denial) -> QuotaLeft | None:
+    """The quota that a denial is about; None: it is about none."""
+    if denial.limit is None or denial.reason not in ("quota", "budget"):
+        return None
+    left = denial.remaining or 0
+    return QuotaLeft(denial.meter, denial.limit, left, denial.resets_at, denial.window, denial.per, soft=False)
+
+
 def tightest(quotas: tuple[QuotaLeft, ...]) -> QuotaLeft | None:
     """The quota that has the least left: of meters before those of money, hard before soft."""
     return min(quotas, key=lambda quota: (quota.meter is None, quota.soft, quota.remaining), default=None)

@@ -255,7 +255,8 @@ async def test_consuming_checks_and_counts_in_one(world: World, http: httpx.Asyn
         answer = await http.post("/v1/quota/consume", json=body, headers={"Idempotency-Key": key})
         assert (answer.status_code, answer.json()["allowed"]) == (200, True), answer.text
     denied = (await http.post("/v1/quota/consume", json=body, headers={"Idempotency-Key": "k4"})).json()
-    assert (denied["allowed"], denied["reason"]) == (False, "quota")
+    assert (denied["allowed"], denied["reason"], denied["limit"], denied["remaining"]) == (False, "quota", "3", "0")
+    assert denied["resets_at"]
     assert (await http.post("/v1/quota/consume", json=body)).status_code == 428
     other = await http.post("/v1/quota/consume", json={**body, "quantity": 2}, headers={"Idempotency-Key": "k1"})
     assert other.status_code == 409
