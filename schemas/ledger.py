@@ -1,4 +1,4 @@
-"""The record of `usage.rated`, the ledger: format 1.
+"""The record of `usage.rated`, the ledger: format 2.
 
 A record is one decided chunk of a batch, in columns: position i of every entry column is entry `first_seq + i`. `seq`
 is dense by partition and counts entries alone; a record without entries (genesis, block end) takes none. The first
@@ -27,7 +27,8 @@ from schemas.documents import decode_body, document_key
 from schemas.money import unpack_int, unpack_ints
 from schemas.outcome import OUTCOME_NAMES
 
-LEDGER_FORMAT: Final = 1
+LEDGER_FORMAT: Final = 2
+"""1 had its columns as lists; nothing but development ever wrote it, and nothing reads it."""
 FINGERPRINT_BYTES: Final = 24
 """16 bytes of identity and 8 of content; an entry books none, one, or several joined."""
 

@@ -8,8 +8,9 @@ entry; a record that was not packed here does not fit its count, and every reade
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -133,6 +134,7 @@ class PackedRecord(msgspec.Struct, array_like=True, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(PackedRecord).decode
+_decode_list = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def encode_record(record: LedgerRecord) -> bytes:
@@ -153,10 +155,17 @@ def decode_packed(value: bytes) -> PackedRecord:
     try:
         record = _decode(value)
     except msgspec.DecodeError as error:
+        # A format is known by the number it begins with, whatever comes after.
+        with suppress(msgspec.DecodeError):
+            _check_format(next(iter(_decode_list(value)), LEDGER_FORMAT))
         raise InvariantBroken(f"a ledger record cannot be read: {error}") from error
-    if record.format != LEDGER_FORMAT:
-        raise InvariantBroken(f"ledger format {record.format} is not known; this version reads {LEDGER_FORMAT}")
+    _check_format(record.format)
     return record
+
+
+def _check_format(found: object) -> None:
+    if found != LEDGER_FORMAT:
+        raise InvariantBroken(f"ledger format {found!r} is not known; this version reads {LEDGER_FORMAT}")
 
 
 def decode_record(value: bytes) -> LedgerRecord:

@@ -105,7 +105,8 @@ def test_what_does_not_fit_is_refused() -> None:
     short = msgspec.structs.replace(first.entries, tenant=first.entries.tenant[1:])
     wrong: dict[str, LedgerRecord | bytes] = {
         "says it is of partition": changed(genesis, partition=4),
-        "format 2 is not known": changed(genesis, format=2),
+        "format 3 is not known": changed(genesis, format=3),
+        "format 1 is not known": msgspec.msgpack.encode([1, 1, 3, 0, 1, 1, 0, 0, 0, 0, False, [[0], [0]], {}, "l"]),
         "cannot be read": b"\x93",
     }
     for fault, given in wrong.items():
