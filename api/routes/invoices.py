@@ -121,7 +121,17 @@ async def get_upcoming(customer: Id, tollgate: Tollgate, token: Reader) -> Respo
     return JSONResponse({**shown(body), "id": None, "invoice_id": None, "state": "upcoming"})
 
 
-@router.get("/v1/invoices/{id:segment}", response_model=Document)
+_DRAWN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            "text/html": {"schema": {"type": "string"}},
+            "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+        }
+    }
+}
+
+
+@router.get("/v1/invoices/{id:segment}", responses=_DRAWN, response_model=Document)
 async def get_invoice(name: Id, tollgate: Tollgate, token: Reader) -> Response:
     """An invoice: as JSON, or with `.html` or `.pdf` behind its id to be read."""
     stem, _, form = name.rpartition(".")
