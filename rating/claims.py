@@ -67,7 +67,6 @@ _CLAIMS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     "credit.granted": ((CREDIT, "credit_id", ("amount", "currency")),),
     "payment.completed": ((PAYMENT, "payment_id", ("amount", "currency")),),
     "payment.refunded": ((REFUND, "refund_id", ("payment_id", "amount")),),
-    "user.created": ((USER, "user_id", ()),),
 }
 
 CLAIMING = frozenset(_CLAIMS)

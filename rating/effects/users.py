@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from rating.claims import USER, Claim, claim_of
 from rating.effects.credits import customer_named, open_wallet, tell_moved
 from rating.effects.order_flow import cancel_open_orders
 from rating.effects.subscriptions import end_all
@@ -20,9 +21,12 @@ from schemas.period import format_time
 
 
 def user_created(turn: Turn) -> None:
-    """user.created: the wallet comes into being; a plan it names is the account's plan."""
+    """user.created: the wallet comes into being, if money did not make it; a plan it names is the account's plan."""
     plan = turn.event.data.get("plan_id") or turn.event.data.get("tier") or turn.account.plan
-    if turn.document(CUSTOMER, turn.event.customer) is not None and plan == turn.account.plan:
+    made = _made(turn.event)
+    if made.identity not in turn.booked:
+        turn.claim(made.identity, made.content)
+    elif plan == turn.account.plan:
         raise NoEffect
     open_wallet(turn)
     turn.account.plan = plan
@@ -65,10 +69,15 @@ def user_deleted(turn: Turn) -> None:
     turn.put(CUSTOMER, event.customer, {**body, **closed})
 
 
+def _made(event: Event) -> Claim:
+    """That a user came into being; of several users of one customer each does."""
+    return claim_of(event, USER, str(event.data.get("user_id") or event.customer))
+
+
 EFFECTS: Final[dict[str, Effect]] = {
     "user.created": user_created,
     "user.upgraded": user_upgraded,
     "user.deleted": user_deleted,
 }
 DOCUMENTS: Final[dict[str, Naming]] = {"user.created": customer_named, "user.deleted": customer_named}
-IDENTITIES: Final[dict[str, Callable[[Event], list[bytes]]]] = {}
+IDENTITIES: Final[dict[str, Callable[[Event], list[bytes]]]] = {"user.created": lambda event: [_made(event).identity]}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.partition import NOW, MemoryPartition, event
+from tests.fakes.partition import NOW, MemoryPartition, event, granted
 
 PLANS = """
 currency: USD
@@ -38,6 +38,7 @@ STORIES: list[tuple[list[dict[str, Any]], list[tuple[str, str]], str]] = [
     ([event(1, "user.created", {}), event(2, "user.created", {})], [RATED, NO_EFFECT], ""),
     ([event(1, "user.created", {"tier": "pro"}), event(2, "user.created", {"tier": "pro"})], [RATED, NO_EFFECT], "pro"),
     ([event(1, "user.created", {}), event(2, "user.created", {"plan_id": "pro"})], [RATED, RATED], "pro"),
+    ([granted(1), event(2, "user.created", {}), event(3, "user.created", {})], [RATED, RATED, NO_EFFECT], ""),
 ]  # fmt: skip
 
 
