@@ -48,9 +48,10 @@ return 1
 class Lock:
     """A named lock."""
 
-    def __init__(self, redis_url: str, name: str) -> None:
+    def __init__(self, redis_url: str, name: str, renew_seconds: float = RENEW_SECONDS) -> None:
         self._redis: Redis = Redis.from_url(redis_url, socket_timeout=2.0, socket_connect_timeout=2.0)
         self._keys = (f"{{lock:{name}}}:holder", f"{{lock:{name}}}:number")
+        self._renew_seconds = renew_seconds
         self._token = secrets.token_hex(8)
 
     @contextlib.asynccontextmanager
@@ -65,12 +66,15 @@ class Lock:
         if number is None:
             yield None
             return
-        renewing = asyncio.create_task(self._renew(), name="lock")
+        over = asyncio.Event()
+        renewing = asyncio.create_task(self._renew(over), name="lock")
         try:
             yield int(str(number, "ascii") if isinstance(number, bytes) else str(number))
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            # Told, not cancelled: a cancellation that comes in the middle of a call can be lost in the client, and the
+            # lock would be kept for ever.
+            over.set()
+            await renewing
             with contextlib.suppress(Unavailable):
                 await self._call(_RENEW, self._keys[:1], 0)
 
@@ -86,9 +90,12 @@ class Lock:
         """Gives the connection back."""
         await self._redis.aclose()
 
-    async def _renew(self) -> None:
+    async def _renew(self, over: asyncio.Event) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), self._renew_seconds)
+            if over.is_set():
+                return
             with contextlib.suppress(Unavailable):
                 await self._call(_RENEW, self._keys[:1], LEASE_MS)
 

@@ -8,6 +8,7 @@ gap, and what finalization takes of a wallet was taken once.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -218,6 +219,21 @@ def test_a_closer_that_was_thought_dead_bills_nothing_twice(served: Served, tmp_
     assert process.returncode == 0 or err.startswith(b"tollgate: "), err.decode()
     case.closed()
     case.check()
+
+
+def test_jobs_go_on_when_their_leader_is_killed(served: Served) -> None:
+    """Another scheduler leads when the lease has run out, and does what fell due meanwhile."""
+
+    def last_run() -> str:
+        listed = json.loads(served.tollgate("jobs", "ls", "--json").stdout)
+        (found,) = [one for one in listed if one["name"] == "renew-subscriptions"]
+        assert found.get("status", "done") == "done", found
+        return str(found.get("last_run", ""))
+
+    until(last_run, PLACE_S)
+    os.kill(served.pid("scheduler"), signal.SIGKILL)
+    before = last_run()
+    until(lambda: last_run() > before, PLACE_S)
 
 
 def test_after_all_that_every_equation_holds(served: Served) -> None:
