@@ -71,6 +71,10 @@ class Payment(BaseModel):
     description: str | None = None
     reason: str | None = None
     error: Any = None
+    stripe_payment_intent_id: str | None = None
+    client_secret: Annotated[str | None, Field(description="With which its customer's browser pays it at Stripe")] = (
+        None
+    )
     metadata: dict[str, Any] = {}
     created_at: Time | None = None
     updated_at: Time | None = None
