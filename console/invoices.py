@@ -65,12 +65,8 @@ async def _close(settings: Settings, period: str, customer: str, tenant: str, fi
                 raise Conflict("locked", "another process is closing periods")
             async with opened(settings) as closer:
                 summary = await closer.close(window, tenant=tenant, customer=customer, progress=_progress)
-                for of, name in summary.invoices if finalizing else ():
-                    try:
-                        await closer.finalize(of, name, refresh=False)
-                    except InvalidInput as refused:
-                        if refused.reason != "state":  # somebody else was faster
-                            raise
+                if finalizing:
+                    await closer.finalize_all(summary.invoices, refresh=False)
                 return summary
     finally:
         await lock.close()

@@ -20,30 +20,35 @@ from invoicing.material import (
     currency_of,
     draft_data,
     late_asks,
-    standing_of,
-    subscription_ids,
     usage_asks,
 )
 from invoicing.periods import ending_in
+from invoicing.settling import SETTLE_SECONDS, Settling
+from invoicing.standings import documents, standings
 from invoicing.stores import Commanding, Reader, Rows
 from invoicing.summary import Summary
 from invoicing.usage_rows import PriceSum
 from rating.book import CompiledCatalogue, PriceBook
 from schemas import invoicing_commands as types
-from schemas.account import account_key, new_account, unpack_account
 from schemas.commands import Command
-from schemas.documents import COUNTER, CUSTOMER, INVOICE, SUBSCRIPTION, decode_body, document_key
+from schemas.documents import INVOICE
 from schemas.errors import InvalidInput, Unavailable
 from schemas.ids import partition_of
 from schemas.invoice import PERIODIC, money_of, period_from
 from schemas.period import DAY, Period
-from streams.commands import DONE, PENDING, Operation
+from streams.commands import DONE, Operation
 
 PAGE: Final = 200
 """Customers read and built together."""
 
+LISTED: Final = 10_000
+"""Names of customers that are asked for together: finding them is a look at all entries."""
+
 AT_ONCE: Final = 32
-"""Drafts on their way."""
+"""Invoices that are finalized together."""
+
+INVOICES_TOLD: Final = 1_000
+"""Of one close, with their ids."""
 
 LOOK_BACK: Final = 32 * DAY
 """Customers with charges since so long before the window may have a month that ends in it."""
@@ -53,9 +58,6 @@ PERIODS_MAX: Final = 64
 
 STALE_TRIES: Final = 5
 """How often an invoice is built again because something came between."""
-
-SETTLE_SECONDS: Final = 30.0
-"""How long the outcome of a draft, or rows up to the stated position, are waited for."""
 
 Progress = Callable[[str], None]
 
@@ -75,7 +77,7 @@ class Closer:
     ) -> None:
         self._rows = rows
         self._reader = reader
-        self._commands = commands
+        self._settling = Settling(commands)
         self._book = book
         self._partitions = partitions
         self._ledger_ends = ledger_ends
@@ -102,19 +104,20 @@ class Closer:
             return summary
         after = ("", "")
         while True:
-            page = await asyncio.to_thread(
-                self._rows.customers, after, window.start - LOOK_BACK, window.end, PAGE, tenant
+            listed = await asyncio.to_thread(
+                self._rows.customers, after, window.start - LOOK_BACK, window.end, LISTED, tenant
             )
-            if not page:
+            if not listed:
                 return summary
-            for of in sorted({name for name, _ in page}):
+            for of in sorted({name for name, _ in listed}):
                 named = [
-                    one for name, one in page
+                    one for name, one in listed
                     if name == of and not one.startswith("tollgate:") and customer in ("", one)
                 ]  # fmt: skip
-                await self._page(of, named, window, reached, summary, due_only)
-            after = page[-1]
-            progress(f"{summary.customers} customers, {summary.drafted} invoices drafted")
+                for start in range(0, len(named), PAGE):
+                    await self._page(of, named[start : start + PAGE], window, reached, summary, due_only)
+                    progress(f"{summary.customers} customers, {summary.drafted} invoices drafted")
+            after = listed[-1]
 
     async def position(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """The ledger's ends now, once ClickHouse has all below them. Errors: Unavailable."""
@@ -139,39 +142,11 @@ class Closer:
 
     async def standings(self, tenant: str, customers: Sequence[str]) -> dict[str, Standing]:
         """How customers stand: accounts and documents."""
-        by_partition: dict[int, list[str]] = {}
-        for name in customers:
-            by_partition.setdefault(partition_of(name, self._partitions), []).append(name)
-        accounts = {}
-        for partition, names in by_partition.items():
-            _, packed = await self._reader.snapshot(partition, [account_key(tenant, name) for name in names])
-            for name, value in zip(names, packed, strict=True):
-                accounts[name] = unpack_account(value) if value is not None else new_account(tenant, name)
-        wanted = [(COUNTER, types.billing_id(name)) for name in customers] + [(CUSTOMER, name) for name in customers]
-        wanted += [(SUBSCRIPTION, one) for name in customers for one in subscription_ids(accounts[name])]
-        found = await self.documents(tenant, wanted)
-        return {
-            name: standing_of(
-                tenant,
-                accounts[name],
-                found.get((COUNTER, types.billing_id(name))),
-                found.get((CUSTOMER, name)),
-                [
-                    body
-                    for one in subscription_ids(accounts[name])
-                    if (body := found.get((SUBSCRIPTION, one))) is not None and body["customer"] == name
-                ],
-                partition_of(name, self._partitions),
-            )
-            for name in customers
-        }
+        return await standings(self._reader, self._partitions, tenant, customers)
 
     async def documents(self, tenant: str, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         """Documents by kind and id, those there are."""
-        bodies = await self._reader.documents(
-            self._partitions, [document_key(tenant, kind, name) for kind, name in wanted]
-        )
-        return {key: decode_body(body) for key, body in zip(wanted, bodies, strict=True) if body is not None}
+        return await documents(self._reader, self._partitions, tenant, wanted)
 
     async def _page(
         self,
@@ -200,11 +175,12 @@ class Closer:
             asked = {name: (standings[name], periods[0]) for name, periods in todo.items()}
             used, late = await self._sums(tenant, asked, reached)
             drafts = await self._existing(tenant, asked)
-            done = await asyncio.gather(
-                *(
-                    self._one(standings[name], period, used, late, reached, drafts.get(name), summary)
-                    for name, (_, period) in asked.items()
-                )
+            done = await self._draft(
+                [(standings[name], period, drafts.get(name, {})) for name, (_, period) in asked.items()],
+                used,
+                late,
+                reached,
+                summary,
             )
             for name, settled in zip(asked, done, strict=True):
                 tries[name] += 1
@@ -268,53 +244,54 @@ class Closer:
     def _catalogue(self, standing: Standing, period: Period) -> CompiledCatalogue | None:
         return self._book.catalogue(standing.tenant, self._book.position, period.end - 1)
 
-    async def _one(
+    async def _draft(
         self,
-        standing: Standing,
-        period: Period,
+        asked: Sequence[tuple[Standing, Period, Mapping[str, Any]]],
         used: Mapping[str, list[PriceSum]],
         late: Mapping[str, list[PriceSum]],
         reached: Mapping[int, int],
-        drafts: Mapping[str, Any] | None,
         summary: Summary,
-    ) -> bool:
-        """Builds and drafts one invoice; False where it has to be built again."""
-        data = self._built(standing, period, used, late, reached)
-        if data is None:
+    ) -> list[bool]:
+        """Builds and drafts one invoice each, with the drafts that a customer has; False where it has to be built
+        again. A draft of which nothing is left is void."""
+        commands: list[Command] = []
+        bodies: list[tuple[Standing, dict[str, Any]]] = []
+        done = [True] * len(asked)
+        sent: list[int] = []
+        for place, (standing, period, drafts) in enumerate(asked):
             summary.periods += 1
-            summary.empty += 1
-            return True
-        check_bound(data)
-        body = data["invoice"]
-        stands = (drafts or {}).get(body["id"])
-        if stands is not None and alike(stands, data):
-            summary.unchanged += 1
-        else:
-            async with self._places:
-                operation = await self.settled(draft_command(standing, data))
-            if operation.reason == "stale":
-                return False
+            data = self._built(standing, period, used, late, reached)
+            if data is None:
+                summary.empty += 1
+                for name, stands in drafts.items():
+                    if _is_of(stands, period):
+                        await self.void(standing.tenant, name, "nothing is left to bill")
+                continue
+            check_bound(data)
+            stands = drafts.get(data["invoice"]["id"])
+            if stands is not None and alike(stands, data):
+                summary.unchanged += 1
+            else:
+                sent.append(place)
+                commands.append(draft_command(standing, data))
+            bodies.append((standing, data["invoice"]))
+        for place, operation in zip(sent, await self._settling.all(commands), strict=True):
+            done[place] = operation.reason != "stale"
             summary.drafted += operation.status == DONE
-        summary.periods += 1
-        summary.lines += len(body["lines"])
-        summary.totals[body["currency"]] = summary.totals.get(body["currency"], 0) + money_of(body, "total")
-        if len(summary.invoices) < 1_000:
-            summary.invoices.append((standing.tenant, body["id"]))
-        return True
+        stale = {asked[place][0].account.customer for place, fine in enumerate(done) if not fine}
+        for standing, body in bodies:
+            if standing.account.customer in stale:
+                summary.periods -= 1
+                continue
+            summary.lines += len(body["lines"])
+            summary.totals[body["currency"]] = summary.totals.get(body["currency"], 0) + money_of(body, "total")
+            if len(summary.invoices) < INVOICES_TOLD:
+                summary.invoices.append((standing.tenant, body["id"]))
+        return done
 
     async def settled(self, command: Command) -> Operation:
         """What became of a command, waited for. Errors: Unavailable, InvalidInput for one that is no command."""
-        operation = await self._commands.run(command)
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while operation.status == PENDING:
-            if time.monotonic() > deadline:
-                raise Unavailable(f"{command.type} of {command.customer} is not decided after {SETTLE_SECONDS:.0f} s")
-            await asyncio.sleep(0.2)
-            found = await self._commands.find(command.tenant, command.id, operation.partition, operation.offset)
-            operation = found if found is not None else operation
-        if operation.status == "invalid":
-            raise InvalidInput(operation.reason, operation.detail)
-        return operation
+        return await self._settling.one(command)
 
     async def finalize(
         self, tenant: str, invoice_id: str, due_days: int | None = None, *, refresh: bool = True
@@ -332,10 +309,12 @@ class Closer:
                 asked = {body["customer"]: (standings[body["customer"]], period)}
                 used, late = await self._sums(tenant, asked, reached)
                 drafts = await self._existing(tenant, asked)
-                standing = standings[body["customer"]]
-                if await self._one(standing, period, used, late, reached, drafts.get(body["customer"]), Summary()):
+                own = [(standings[body["customer"]], period, drafts.get(body["customer"], {}))]
+                if all(await self._draft(own, used, late, reached, Summary())):
                     break
             body = await self.invoice(tenant, invoice_id)
+            if body["state"] != "draft":
+                raise InvalidInput("state", f"invoice {invoice_id} is {body['state']}: nothing is left to bill")
         takes = body.get("takes")
         data: dict[str, Any] = {"invoice_id": invoice_id}
         if takes:
@@ -355,6 +334,21 @@ class Closer:
             if time.monotonic() > deadline:
                 raise Unavailable(f"invoice {invoice_id} has no number after {SETTLE_SECONDS:.0f} s")
             await asyncio.sleep(0.02)
+
+    async def finalize_all(self, invoices: Sequence[tuple[str, str]], *, refresh: bool = True) -> int:
+        """Finalizes drafts by tenant and id; how many of them it was. Those that are drafts no more are left alone."""
+
+        async def one(tenant: str, invoice_id: str) -> bool:
+            async with self._places:
+                try:
+                    await self.finalize(tenant, invoice_id, refresh=refresh)
+                except InvalidInput as refused:
+                    if refused.reason not in ("state", "not_found"):
+                        raise
+                    return False
+                return True
+
+        return sum(await asyncio.gather(*(one(*named) for named in invoices)))
 
     async def void(self, tenant: str, invoice_id: str, reason: str = "") -> dict[str, Any]:
         """Voids an invoice; the invoice. Errors: InvalidInput `not_found`, `state`, `paid`."""
@@ -389,6 +383,11 @@ class Closer:
         if not found:
             raise InvalidInput("not_found", f"there is no invoice {invoice_id!r}")
         return found[INVOICE, invoice_id]
+
+
+def _is_of(draft: Mapping[str, Any], period: Period) -> bool:
+    """Whether it is the draft of a period, and not just being finalized."""
+    return draft["kind"] in PERIODIC and period_from(draft["period"]) == period and not draft.get("numbering")
 
 
 def _by_customer(sums: Sequence[PriceSum]) -> dict[str, list[PriceSum]]:

@@ -24,7 +24,6 @@ from schemas import invoicing_commands as types
 from schemas.account import Account, unpack_account
 from schemas.commands import Command
 from schemas.documents import INVOICE, SUBSCRIPTION
-from schemas.errors import InvalidInput
 from schemas.invoice import money_of
 from schemas.period import DAY, Period, format_time, parse_time
 from streams.accounts.redis import RedisAccounts
@@ -74,13 +73,7 @@ class Jobs:
             for tenant, body, now in found
             if body["state"] == "draft" and parse_time(body["period"]["end"]) + self._grace <= now
         ]
-        for tenant, invoice_id in due:
-            try:
-                await self._closer.finalize(tenant, invoice_id)
-            except InvalidInput as refused:
-                if refused.reason not in ("state", "not_found"):
-                    raise
-        return len(due)
+        return await self._closer.finalize_all(due)
 
     async def collect(self, found: Iterable[tuple[str, Mapping[str, Any], int]]) -> int:
         """Attempts, overdue, uncollectible: whatever is due of invoices that are owed; how many commands."""

@@ -292,7 +292,7 @@ def _recurring(
         items = [
             item
             for item in subscription.items
-            if item.id not in elsewhere and (item.period.start < period.end or subscription.ended_at)
+            if item.id not in elsewhere and (item.period.start < period.end or 0 < subscription.ended_at <= period.end)
         ]
         there = parse_time(billed_there) if billed_there else 0
         advance = _advance(account, subscription, catalogue, period) if there <= period.end else []

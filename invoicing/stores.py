@@ -43,5 +43,8 @@ class Commanding(Protocol):
     async def run(self, command: Command) -> Operation:
         """Sends a command and waits for a while for what becomes of it."""
 
+    async def run_all(self, commands: Sequence[Command]) -> list[Operation]:
+        """As `run`, of many at once."""
+
     async def find(self, tenant: str, operation_id: str, partition: int = -1, offset: int = -1) -> Operation | None:
         """What became of a command."""

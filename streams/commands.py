@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -108,6 +108,48 @@ class Commands:
             if operation.status != PENDING:
                 return operation
         return Operation(command.id, PENDING, partition=partition, offset=offset)
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Operation]:
+        """As `run`, of many at once: they are waited for by partition, not each by itself."""
+        partitions = await self._partitions()
+        keys = [_key(command.tenant, command.id) for command in commands]
+        known = await self._outcomes.documents(partitions, keys)
+        found: dict[int, Operation] = {}
+        for place, (command, body) in enumerate(zip(commands, known, strict=True)):
+            operation = operation_of(command.id, body) if body is not None else None
+            if operation is not None and operation.status == DONE:
+                found[place] = operation
+        sent = [place for place in range(len(commands)) if place not in found]
+        records = [Record(ACCOUNT_EVENTS, commands[at].customer.encode(), commands[at].encoded()) for at in sent]
+        deliveries = [await self._sender.put(record, commands[at].id) for record, at in zip(records, sent, strict=True)]
+        where = {
+            at: (partition_of(commands[at].customer, partitions), (await delivery).offset)
+            for at, delivery in zip(sent, deliveries, strict=True)
+        }
+        ends: dict[int, int] = {}
+        for partition, offset in where.values():
+            ends[partition] = max(offset, ends.get(partition, -1))
+        reached = await self._reached(ends)
+        bodies = await self._outcomes.documents(partitions, [keys[at] for at in sent])
+        for at, body in zip(sent, bodies, strict=True):
+            partition, offset = where[at]
+            if partition in reached and body is not None:
+                found[at] = operation_of(commands[at].id, body)
+            else:
+                found[at] = await self._look(commands[at].tenant, commands[at].id, partition, offset)
+        return [found[at] for at in range(len(commands))]
+
+    async def _reached(self, ends: Mapping[int, int]) -> set[int]:
+        """The partitions whose accounts come to stand beyond an offset while there is time."""
+        deadline = time.monotonic() + self._wait_seconds
+        reached: set[int] = set()
+        while len(reached) < len(ends) and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_SECONDS[-1])
+            for partition in ends.keys() - reached:
+                standing, _ = await self._outcomes.peek_document(partition, "")
+                if standing.position is not None and standing.position.account_next > ends[partition]:
+                    reached.add(partition)
+        return reached
 
     async def known(self, command: Command) -> Operation | None:
         """The final outcome that a command's id has already, as long as Redis keeps it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schemas.commands import Command
 from schemas.documents import OPERATION, document_key
 from schemas.errors import Unavailable
@@ -34,6 +36,9 @@ class FakeCommands:
         if self.late:
             return Operation(command.id, "pending", partition=0, offset=len(self.sent))
         return await self.find(command.tenant, command.id) or Operation(command.id, "conflict", "conflict")
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Operation]:
+        return [await self.run(command) for command in commands]
 
     async def find(self, tenant: str, operation_id: str, partition: int = -1, offset: int = -1) -> Operation | None:
         body = self.partition.documents.get(document_key(tenant, OPERATION, operation_id))

@@ -1,0 +1,32 @@
+"""When a periodic job is due: by when it last ran, whoever led then."""
+
+from __future__ import annotations
+
+from invoicing.scheduler import BY_NAME, JOBS, is_due
+from schemas.period import SECOND, format_time
+
+NOW = 1_795_000_000_000_000
+
+
+def test_a_job_is_due_when_its_time_has_come_again() -> None:
+    """Never before: at once. A time that went by while nobody led: at once, and once."""
+    for job in JOBS:
+        ran = {"last_run": format_time(NOW)}
+        assert is_due(job, None, NOW)
+        assert not is_due(job, ran, NOW + job.every_seconds * SECOND - 1)
+        assert is_due(job, ran, NOW + job.every_seconds * SECOND)
+        assert is_due(job, ran, NOW + 1_000 * job.every_seconds * SECOND)
+
+
+def test_each_job_has_its_name() -> None:
+    """By which it is run alone."""
+    assert len(BY_NAME) == len(JOBS)
+    assert {
+        "renew-subscriptions",
+        "close",
+        "finalize",
+        "collect",
+        "orders",
+        "expire-credits",
+        "stripe",
+    } <= BY_NAME.keys()
