@@ -34,7 +34,7 @@ from schemas.commands import Command
 from schemas.documents import INVOICE
 from schemas.errors import InvalidInput, Unavailable
 from schemas.ids import partition_of
-from schemas.invoice import PERIODIC, money_of, period_from
+from schemas.invoice import PERIODIC, period_from
 from schemas.period import DAY, Period
 from streams.commands import DONE, Operation
 
@@ -46,9 +46,6 @@ LISTED: Final = 10_000
 
 AT_ONCE: Final = 32
 """Invoices that are finalized together."""
-
-INVOICES_TOLD: Final = 1_000
-"""Of one close, with their ids."""
 
 LOOK_BACK: Final = 32 * DAY
 """Customers with charges since so long before the window may have a month that ends in it."""
@@ -283,10 +280,7 @@ class Closer:
             if standing.account.customer in stale:
                 summary.periods -= 1
                 continue
-            summary.lines += len(body["lines"])
-            summary.totals[body["currency"]] = summary.totals.get(body["currency"], 0) + money_of(body, "total")
-            if len(summary.invoices) < INVOICES_TOLD:
-                summary.invoices.append((standing.tenant, body["id"]))
+            summary.add(standing.tenant, body)
         return done
 
     async def settled(self, command: Command) -> Operation:
@@ -338,17 +332,24 @@ class Closer:
     async def finalize_all(self, invoices: Sequence[tuple[str, str]], *, refresh: bool = True) -> int:
         """Finalizes drafts by tenant and id; how many of them it was. Those that are drafts no more are left alone."""
 
-        async def one(tenant: str, invoice_id: str) -> bool:
+        async def each(tenant: str, own: Sequence[str]) -> int:
+            done = 0
             async with self._places:
-                try:
-                    await self.finalize(tenant, invoice_id, refresh=refresh)
-                except InvalidInput as refused:
-                    if refused.reason not in ("state", "not_found"):
-                        raise
-                    return False
-                return True
+                for invoice_id in own:  # one after the other: what the first bills the next does not
+                    try:
+                        await self.finalize(tenant, invoice_id, refresh=refresh)
+                        done += 1
+                    except InvalidInput as refused:
+                        if refused.reason not in ("state", "not_found"):
+                            raise
+            return done
 
-        return sum(await asyncio.gather(*(one(*named) for named in invoices)))
+        customers: dict[tuple[str, str], list[str]] = {}
+        for tenant in sorted({of for of, _ in invoices}):
+            found = await self.documents(tenant, [(INVOICE, name) for of, name in invoices if of == tenant])
+            for body in sorted(found.values(), key=lambda one: (one["period"]["end"], one["id"])):
+                customers.setdefault((tenant, body["customer"]), []).append(body["id"])
+        return sum(await asyncio.gather(*(each(tenant, own) for (tenant, _), own in customers.items())))
 
     async def void(self, tenant: str, invoice_id: str, reason: str = "") -> dict[str, Any]:
         """Voids an invoice; the invoice. Errors: InvalidInput `not_found`, `state`, `paid`."""

@@ -294,28 +294,33 @@ def _recurring(
             for item in subscription.items
             if item.id not in elsewhere and (item.period.start < period.end or 0 < subscription.ended_at <= period.end)
         ]
-        there = parse_time(billed_there) if billed_there else 0
-        advance = _advance(account, subscription, catalogue, period) if there <= period.end else []
+        there = billed_there.get(subscription.id)
+        since = max(subscription.billed_to, parse_time(there) if there else 0)
+        advance = _advance(account, subscription, catalogue, period, since)
         if not items and not advance:
             continue
         fees = [Fee(item.description, item.amount, item.period) for item in items]
-        billed = subscription.billed_to
+        billed = since
         if advance:
             fees += advance
             billed = advance[-1].period.end
-        return fees, _takes(subscription, items, billed, advance, invoice_id), subscription
+        return fees, _takes(subscription, items, (since, billed), advance, invoice_id), subscription
     live = [one for one in standing.subscriptions if one.status in LIVE]
     return [], None, live[0] if live else None
 
 
 def _takes(
-    subscription: Subscription, items: Iterable[Item], billed: int, advance: Iterable[Fee], invoice_id: str
+    subscription: Subscription,
+    items: Iterable[Item],
+    billed: tuple[int, int],
+    advance: Iterable[Fee],
+    invoice_id: str,
 ) -> dict[str, Any]:
     return {
         "subscription_id": subscription.id,
         "items": [item_document(item) for item in items],
-        "billed_from": format_time(subscription.billed_to),
-        "billed_to": format_time(billed),
+        "billed_from": format_time(billed[0]),
+        "billed_to": format_time(billed[1]),
         "advance": [
             item_document(Item(f"{invoice_id}:fee-{place}", one.description, one.amount, one.period))
             for place, one in enumerate(advance)
@@ -324,12 +329,12 @@ def _takes(
 
 
 def _advance(
-    account: Account, subscription: Subscription, catalogue: CompiledCatalogue | None, period: Period
+    account: Account, subscription: Subscription, catalogue: CompiledCatalogue | None, period: Period, since: int
 ) -> list[Fee]:
-    """The fee for the period after this one, if the subscription goes on and has not billed it yet; and those before
-    it that a void left unbilled, each plan for its own time."""
+    """The fee for the period after this one, if the subscription goes on and has not billed it yet; and those from
+    `since` on that a void left unbilled, each plan for its own time."""
     fees: list[Fee] = []
-    at = subscription.billed_to
+    at = since
     while at <= period.end and len(fees) < PERIODS_MAX:
         span = account.span_at(at)
         if span is None or span.subscription_id != subscription.id:

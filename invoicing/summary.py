@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from schemas.invoice import money_of
+
+INVOICES_TOLD: Final = 1_000
+"""Of one close, with their ids."""
 
 
 @dataclass(slots=True)
@@ -22,6 +28,14 @@ class Summary:
     """By currency: nanos of all drafts seen."""
     invoices: list[tuple[str, str]] = field(default_factory=list)
     """Tenants and ids of drafts; at most those of the first 1,000."""
+
+    def add(self, tenant: str, invoice: Mapping[str, Any]) -> None:
+        """A draft that stands after it."""
+        self.lines += len(invoice["lines"])
+        currency = invoice["currency"]
+        self.totals[currency] = self.totals.get(currency, 0) + money_of(invoice, "total")
+        if len(self.invoices) < INVOICES_TOLD:
+            self.invoices.append((tenant, invoice["id"]))
 
     def document(self) -> dict[str, Any]:
         """As `--json` prints it."""

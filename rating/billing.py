@@ -61,6 +61,7 @@ def entry_of(
         "covers": [list(one) for one in covers],
         "adjusts": [dict(one) for one in adjusts],
         "items": [item["id"] for item in takes.get("items", ())],
+        "subscription_id": takes.get("subscription_id"),
         "billed_to": takes.get("billed_to"),
     }
 
@@ -104,11 +105,16 @@ def gaps(billing: Mapping[str, Any], period: Period, currency: str, until: int, 
     return [(first, last) for first, last in found if first < last]
 
 
-def reserved(billing: Mapping[str, Any], but: str = "") -> tuple[set[str], str]:
-    """Items of subscriptions that other drafts bill, and up to when they bill fees (empty: they bill none)."""
+def reserved(billing: Mapping[str, Any], but: str = "") -> tuple[set[str], dict[str, str]]:
+    """Items of subscriptions that other drafts bill, and by subscription up to when they bill its fees."""
     drafts = [one for one in _standing(billing, but) if one["state"] == DRAFT]
     items = {item for one in drafts for item in one.get("items", ())}
-    return items, max((one.get("billed_to") or "" for one in drafts), default="")
+    billed: dict[str, str] = {}
+    for one in drafts:
+        of, until = one.get("subscription_id"), one.get("billed_to")
+        if of and until:
+            billed[of] = max(until, billed.get(of, ""))
+    return items, billed
 
 
 def _standing(billing: Mapping[str, Any], but: str) -> list[Billing]:

@@ -106,6 +106,23 @@ async def test_who_cancels_before_the_draft_is_final_pays_no_further_fee(world: 
     assert world.account("c").receivable == 20 * 10**9  # the first month
 
 
+async def test_two_drafts_of_one_customer_bill_each_month_once(world: World) -> None:
+    """Closed and finalized together, with nothing brought up to date in between."""
+    await world.do(types.SUBSCRIPTION_CREATE, subscription_id="s", plan_id="pro")
+    await world.at("2026-05-10T12:00:00Z")
+    now = parse_time("2026-05-10T12:00:00Z")
+    await world.jobs.renew([("default", "c", "s")], now)
+    await world.jobs.close(now, "default", "c")
+    drafts = world.invoices()
+    assert [lines(one) for one in drafts] == [[("fee", "20.00")], [("fee", "20.00")]]
+    assert [one["lines"][0]["period"]["start"] for one in drafts] == [END, "2026-05-10T00:00:00Z"]
+    await world.closer.finalize_all([("default", one["id"]) for one in reversed(drafts)], refresh=False)
+    assert [one["number"] for one in world.invoices()] == ["INV-000002", "INV-000003"]
+    assert world.account("c").receivable == 60 * 10**9
+    (subscription,) = world.documents("subscription")
+    assert subscription["billed_to"] == "2026-06-10T00:00:00Z"
+
+
 async def test_the_last_invoice_of_a_plan_is_final(world: World) -> None:
     """What was used until the end, and what is given back of the fee; its revision is final as well."""
     await world.do(types.SUBSCRIPTION_CREATE, subscription_id="s", plan_id="pro")
