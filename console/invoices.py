@@ -14,7 +14,7 @@ from backing.launch import attach
 from invoicing.by_day import Day
 from invoicing.opening import LOCK, opened
 from invoicing.seller import seller_of
-from invoicing.summary import Summary
+from invoicing.summary import INVOICES_TOLD, Summary
 from invoicing.usage_rows import UsageRows
 from schemas.currencies import format_minor
 from schemas.errors import Conflict, InvalidInput
@@ -65,8 +65,11 @@ async def _close(settings: Settings, period: str, customer: str, tenant: str, fi
                 raise Conflict("locked", "another process is closing periods")
             async with opened(settings) as closer:
                 summary = await closer.close(window, tenant=tenant, customer=customer, progress=_progress)
-                if finalizing:
-                    await closer.finalize_all(summary.invoices, refresh=False)
+                drafts = summary.invoices if finalizing else []
+                while drafts:
+                    await closer.finalize_all(drafts, refresh=False)
+                    more = len(drafts) == INVOICES_TOLD  # a close names no more than that
+                    drafts = (await closer.close(window, tenant=tenant, customer=customer)).invoices if more else []
                 return summary
     finally:
         await lock.close()
