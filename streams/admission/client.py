@@ -60,6 +60,8 @@ from streams.admission.values import (
     Stale,
     Unknown,
     Untrusted,
+    pack_hold,
+    unpack_hold,
 )
 
 log = logging.getLogger(__name__)
@@ -130,7 +132,8 @@ class Admission:
         self._breaker = Breaker(time.monotonic)
         self._accounts: dict[str, tuple[bytes | None, Account | None]] = {}
         self._reach: dict[str, dict[str, int]] = {}
-        self._granted: dict[tuple[str, str], tuple[str, Hold]] = {}
+        self._granted: dict[tuple[str, str], tuple[str, bytes]] = {}
+        """Account key and packed hold: as objects so many would be walked through by every collection of garbage."""
 
     async def check(self, tenant: str, customer: str, ask: Ask) -> Checked:
         """Whether this may be spent now. Changes nothing."""
@@ -448,9 +451,9 @@ class Admission:
             if granted is None:
                 return None
             beside = tenant if at == partition else None
-            if not await self._ask(self.store.restore(partition, key, hold_id, granted[1], beside)):
+            hold = unpack_hold(granted[1])
+            if not await self._ask(self.store.restore(partition, key, hold_id, hold, beside)):
                 return None
-            hold = granted[1]
         return partition, key, customer, hold
 
     async def _deny(
@@ -509,7 +512,7 @@ class Admission:
         if len(self._granted) >= HOLDS_KEPT:
             for old in list(itertools.islice(self._granted, HOLDS_KEPT // 4)):
                 del self._granted[old]
-        self._granted[tenant, hold_id] = key, hold
+        self._granted[tenant, hold_id] = key, pack_hold(hold)
         if self._journal is not None:
             self._journal.opened(partition, key, hold_id, hold)
 

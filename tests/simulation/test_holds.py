@@ -195,6 +195,18 @@ async def test_an_account_that_changed_is_seen_before_anything_is_held(place: Pl
     assert denied(await place.admission.hold("t", "c", Ask(AmountAsk(4 * NANOS)))).available == 3 * NANOS
 
 
+async def test_a_hold_that_redis_lost_is_brought_back_by_its_holder(place: Place) -> None:
+    """Whoever renews it; what it holds is held again, and once."""
+    await place.ledger.apply(rich(10 * NANOS))
+    made = granted(await place.admission.hold("t", "c", Ask(AmountAsk(4 * NANOS))))
+    await place.redis.delete("{0}:h:1:t:c", "{0}:hx:1:t:c", "{0}:hq")
+    assert (await place.admission.held("t", "c"))[1:] == (0, 10 * NANOS)
+    for generation in (2, 3):
+        renewed = granted(await place.admission.extend("t", made.hold_id, 300))
+        assert (renewed.state, renewed.generation, renewed.amount) == ("open", generation, 4 * NANOS)
+    assert (await place.admission.held("t", "c"))[1:] == (4 * NANOS, 6 * NANOS)
+
+
 async def test_a_redis_that_was_emptied_is_not_believed(place: Place) -> None:
     """Until its owner has beaten again; then what there is counts."""
     await place.ledger.apply(rich(10 * NANOS))
