@@ -6,7 +6,6 @@ handed in by the lane. Everything that this makes and the caller then cannot mak
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,26 +14,20 @@ from rating.book import PriceBook
 from rating.claims import CLAIMING
 from rating.columns import FEWEST, price_plain
 from rating.decide import decide, identities_named, internal_failure, values_counted
-from rating.decision import Command, Decision, Judged, Outgoing, Received, Standing, Unreadable
+from rating.decision import Decision, Judged, Received, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from rating.holds import ENDING, USER_DELETED, HoldName, holds_named
 from rating.names import Names, names_of
 from schemas.account import Account, pack_account, unpack_account
-from schemas.canonical import json_of
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import ACCOUNT_TYPES, Event, decode, peek
 from schemas.hold_commands import HOLD_SETTLE
-from schemas.ids import partition_of
-from schemas.ledger import INPUT_TOPICS, LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind
+from schemas.ledger import LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind
 from schemas.ledger_packed import PackedRecord, encode_packed, packed
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, BLOCK_QUIET_ENTRIES
-from schemas.period import format_time
-from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS, DEAD_LETTERS
+from streams.messages import messages_of
 from streams.transaction import Message
-
-OURS: Final = "tollgate"
-"""`source` of the events and commands that deciding sends."""
 
 CHUNK_MAX_RECORDS: Final = 2_500
 """Records decided in one go: some 50 ms, after which heartbeats and other lanes get their turn."""
@@ -301,7 +294,7 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
         encoded,
         decision.identities,
         decision.contents,
-        _messages(decision, received, place, first_seq),
+        messages_of(decision, received, place.partition, place.partitions, first_seq),
         len(decision.reroutes),
     )
 
@@ -315,82 +308,6 @@ def _place_operations(entries: Entries, partition: int, first_seq: int) -> None:
                 (kind, name, encode_body(decode_body(body) | {"entry": entry}) if kind == OPERATION else body)
                 for kind, name, body in written
             ]
-
-
-def _messages(decision: Decision, received: Sequence[Received], place: Place, first_seq: int) -> list[Message]:
-    messages: list[Message] = []
-    entries, partition = decision.entries, place.partition
-    for dead in decision.dead_letters:
-        record = received[dead.place]
-        topic = INPUT_TOPICS[record.input]
-        headers = {
-            "reason": dead.reason,
-            "detail": dead.detail,
-            "topic": topic,
-            "partition": str(partition),
-            "offset": str(record.offset),
-            "seq": str(first_seq + dead.place),
-            "tenant": entries.tenant[dead.place],
-            "customer": entries.customer[dead.place],
-            "source": entries.source[dead.place],
-            "event_id": entries.event_id[dead.place],
-            "event_type": entries.event_type[dead.place],
-            "received_at": str(record.received_at),
-        }
-        messages.append(
-            Message(
-                DEAD_LETTERS[topic],
-                partition,
-                record.key,
-                record.value,
-                [(header, value.encode("utf-8", "replace")) for header, value in headers.items()],
-            )
-        )
-    told: Counter[int] = Counter()
-    for outgoing in decision.outgoing:
-        event_id = f"{partition}-{first_seq + outgoing.place}-{told[outgoing.place]}"
-        tell = _outgoing(outgoing, entries, received, event_id)
-        told[outgoing.place] += 1
-        messages.append(Message(BILLING_EVENTS, partition, entries.customer[outgoing.place].encode(), tell))
-    for command in decision.commands:
-        home = partition_of(command.customer, place.partitions)
-        messages.append(Message(ACCOUNT_EVENTS, home, command.customer.encode(), _command(command, entries)))
-    for index, home in decision.reroutes:
-        record = received[index]
-        messages.append(Message(INPUT_TOPICS[record.input], home, record.key, record.value))
-    return messages
-
-
-def _outgoing(outgoing: Outgoing, entries: Entries, received: Sequence[Received], event_id: str) -> bytes:
-    """An event of ours as it stands on `billing.events`; its id is its entry's place in the ledger."""
-    place = outgoing.place
-    return json_of(
-        {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": OURS,
-            "type": outgoing.type,
-            "subject": entries.customer[place],
-            "time": format_time(received[place].received_at),
-            "tenantid": entries.tenant[place],
-            "dataschema": f"https://tollgate.dev/schemas/{outgoing.type}/1",
-            "data": outgoing.data,
-        }
-    )
-
-
-def _command(command: Command, entries: Entries) -> bytes:
-    return json_of(
-        {
-            "specversion": "1.0",
-            "id": command.id,
-            "source": OURS,
-            "type": command.type,
-            "subject": command.customer,
-            "tenantid": entries.tenant[command.place],
-            "data": command.data,
-        }
-    )
 
 
 def _snapshot(standing: Standing, key: str) -> Callable[[], None]:

@@ -4,67 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any
 
 import httpx
 
 from api.client import calls
 from api.client.calls import SOURCE, Call, new_key
-from api.client.errors import ApiError, Away, NotFound, error_of
+from api.client.errors import ApiError, Away, NotFound
+from api.client.shared import (
+    PATIENCE_SECONDS,
+    TIMEOUT_SECONDS,
+    Answer,
+    Number,
+    Shared,
+    When,
+    answer_of,
+    least_of,
+    span_of,
+)
 from api.client.values import Balance, Check, Hold, Invoice, Operation, Plan, Quota, Subscription, Usage
 
-Answer = TypeVar("Answer")
-Number = int | str | Decimal
-When = Literal["now", "period_end"]
 
-TIMEOUT_SECONDS: Final = 10.0
-PATIENCE_SECONDS: Final = 15.0
-"""How long a call is repeated that was not answered, or answered that it may come again."""
-PAUSE_SECONDS: Final = 0.2
-PAUSE_MAX_SECONDS: Final = 2.0
-_OK: Final = 300
-_COMES_AGAIN: Final = frozenset({429, 502, 503, 504})
-
-
-class _Shared:
-    """Options of both clients, and how long to wait before a call is repeated."""
-
-    def __init__(self, token: str, patience_seconds: float) -> None:
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        self._patience = patience_seconds
-
-    def _request(self, call: Call[Any]) -> dict[str, Any]:
-        return {
-            "method": call.method,
-            "url": call.path,
-            "params": call.query or None,
-            "json": call.body,
-            "headers": {**self._headers, **(call.headers or {})},
-        }
-
-    def _pause(self, error: ApiError, attempt: int, since: float) -> float:
-        """Seconds until the next try; raises the error where there is none."""
-        pause: float = min(PAUSE_SECONDS * 2**attempt, PAUSE_MAX_SECONDS)
-        pause = max(pause, min(error.retry_after_seconds or 0, PAUSE_MAX_SECONDS))
-        # A quota's 429 names its denial: it is an answer, and waiting here would not change it.
-        again = error.status == 0 or (error.status in _COMES_AGAIN and error.denial_id is None)
-        if not again or time.monotonic() - since + pause > self._patience:
-            raise error
-        return pause
-
-
-def _answer(call: Call[Answer], response: httpx.Response) -> Answer:
-    is_json = "json" in response.headers.get("content-type", "")
-    body = response.json() if is_json and response.content else None
-    if response.status_code >= _OK:
-        raise error_of(response.status_code, response.headers, body)
-    return call.read(response.status_code, response.headers, body)
-
-
-class Client(_Shared):
+class Client(Shared):
     """Waits for its answers. Not for several threads at once."""
 
     def __init__(
@@ -95,7 +59,7 @@ class Client(_Shared):
         since, attempt = time.monotonic(), 0
         while True:
             try:
-                return _answer(call, self._http.request(**self._request(call)))
+                return answer_of(call, self._http.request(**self._request(call)))
             except httpx.TransportError as error:
                 failed: ApiError = Away(0, "no_answer", f"no answer: {type(error).__name__}")
             except ApiError as error:
@@ -154,7 +118,7 @@ class Client(_Shared):
 
     def usage_summary(self, customer: str, period: str | None = None, **span: str) -> list[Usage]:
         """Usage and cost by meter: of a month (`2026-11`), or of `from_` and `to` (RFC 3339)."""
-        return list(self._all(lambda cursor: calls.usage(customer, _span(period, span), cursor)))
+        return list(self._all(lambda cursor: calls.usage(customer, span_of(period, span), cursor)))
 
     def check_quota(self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None) -> Check:
         """Whether the customer may use so much more; changes nothing."""
@@ -195,7 +159,7 @@ class Client(_Shared):
 
     def remaining_quota(self, customer: str, meter: str) -> Decimal | None:
         """The least that any quota of the meter leaves; None: without limit."""
-        return _least(self._do(calls.quotas(customer)), meter)
+        return least_of(self._do(calls.quotas(customer)), meter)
 
     def quotas(self, customer: str) -> list[Quota]:
         """How all quotas of a customer stand."""
@@ -234,7 +198,7 @@ class Client(_Shared):
                 return
 
 
-class AsyncClient(_Shared):
+class AsyncClient(Shared):
     """As Client, awaited; for one event loop."""
 
     def __init__(
@@ -265,7 +229,7 @@ class AsyncClient(_Shared):
         since, attempt = time.monotonic(), 0
         while True:
             try:
-                return _answer(call, await self._http.request(**self._request(call)))
+                return answer_of(call, await self._http.request(**self._request(call)))
             except httpx.TransportError as error:
                 failed: ApiError = Away(0, "no_answer", f"no answer: {type(error).__name__}")
             except ApiError as error:
@@ -326,7 +290,7 @@ class AsyncClient(_Shared):
 
     async def usage_summary(self, customer: str, period: str | None = None, **span: str) -> list[Usage]:
         """Usage and cost by meter: of a month (`2026-11`), or of `from_` and `to` (RFC 3339)."""
-        return [row async for row in self._all(lambda cursor: calls.usage(customer, _span(period, span), cursor))]
+        return [row async for row in self._all(lambda cursor: calls.usage(customer, span_of(period, span), cursor))]
 
     async def check_quota(self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None) -> Check:
         """Whether the customer may use so much more; changes nothing."""
@@ -369,7 +333,7 @@ class AsyncClient(_Shared):
 
     async def remaining_quota(self, customer: str, meter: str) -> Decimal | None:
         """The least that any quota of the meter leaves; None: without limit."""
-        return _least(await self._do(calls.quotas(customer)), meter)
+        return least_of(await self._do(calls.quotas(customer)), meter)
 
     async def quotas(self, customer: str) -> list[Quota]:
         """How all quotas of a customer stand."""
@@ -407,13 +371,3 @@ class AsyncClient(_Shared):
                 yield row
             if (cursor := page.following) is None:
                 return
-
-
-def _span(period: str | None, span: Mapping[str, str]) -> dict[str, str]:
-    asked = {name.rstrip("_"): value for name, value in span.items()}
-    return {**asked, "period": period} if period else asked
-
-
-def _least(quotas: list[Quota], meter: str) -> Decimal | None:
-    left = [quota.remaining for quota in quotas if quota.meter == meter and quota.remaining is not None]
-    return min(left, default=None)

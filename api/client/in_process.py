@@ -18,8 +18,8 @@ from typing import Any, Final
 from api.asking import ask_of, generation_in, hold_id_in, more_in, settlement_in, ttl_in
 from api.client import calls
 from api.client.calls import Call
-from api.client.clients import Number
 from api.client.errors import ApiError, Away, BadRequest, Contradiction, NotFound, Refused
+from api.client.shared import Number
 from api.client.values import Check, Fault, Hold
 from api.problems import status_of, status_of_denial
 from ingest.publish import Publisher

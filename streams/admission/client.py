@@ -14,20 +14,18 @@ a hold's id names another hold, or its generation is another; InvalidInput for w
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
-from rating.admission import MONEY, AmountAsk, Ask, Assessment, Bound, MeterAsk, assess, buys, wallet_room
+from rating.admission import MONEY, AmountAsk, Ask, Assessment, assess, buys, wallet_room
 from rating.book import CompiledCatalogue, PriceBook
 from rating.quotas import quota_key
-from schemas.account import Account, account_key, unpack_account
+from schemas.account import Account, account_key
 from schemas.errors import Conflict, InvalidInput, Unavailable
 from schemas.ids import partition_of
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
@@ -37,12 +35,14 @@ from streams.admission.answers import (
     Denial,
     Standing,
     quotas_left,
-    refused,
     standing_of,
     tightest,
 )
 from streams.admission.asking import asked_by, digest_of, more_of, new_hold, opened_hold, own_id
+from streams.admission.denying import denial_of, refusing
 from streams.admission.keys import directory_partition
+from streams.admission.port import Denials, Journal
+from streams.admission.seen import GrantedHolds, Seen, reach_after
 from streams.admission.store import HoldStore
 from streams.admission.trust import Breaker, Trust
 from streams.admission.turns import HURRIES
@@ -60,7 +60,6 @@ from streams.admission.values import (
     Stale,
     Unknown,
     Untrusted,
-    pack_hold,
     unpack_hold,
 )
 
@@ -75,32 +74,11 @@ PATIENCE_SECONDS: Final = 1.2
 """A beat comes every half second: the first question after a start waits for one rather than be refused."""
 
 LOOK_SECONDS: Final = 0.05
-ACCOUNTS_KEPT: Final = 20_000
-HOLDS_KEPT: Final = 20_000
-"""Holds that this process granted and can bring back, should Redis lose them."""
-
 OWN_PREFIX: Final = "w:"
 """Begins the ids of holds that our own processes make for a command."""
 
 Answer = TypeVar("Answer")
 OnError = Literal["deny", "allow"]
-
-
-class Journal(Protocol):
-    """Where holds are written down, for the day Redis loses them. Nobody waits for it."""
-
-    def opened(self, partition: int, account: str, hold_id: str, hold: Hold) -> None:
-        """A hold was granted or extended."""
-
-    def ended(self, partition: int, account: str, hold_id: str) -> None:
-        """A hold was ended by its holder, which no ledger tells."""
-
-
-class Denials(Protocol):
-    """Who else hears of denials. Nobody waits for it."""
-
-    def denied(self, denial: Denial) -> None:
-        """Something was not allowed."""
 
 
 class Admission:
@@ -130,10 +108,8 @@ class Admission:
         self._trust = Trust()
         store.when_lost = self._trust.lost
         self._breaker = Breaker(time.monotonic)
-        self._accounts: dict[str, tuple[bytes | None, Account | None]] = {}
-        self._reach: dict[str, dict[str, int]] = {}
-        self._granted: dict[tuple[str, str], tuple[str, bytes]] = {}
-        """Account key and packed hold: as objects so many would be walked through by every collection of garbage."""
+        self._seen = Seen()
+        self._granted = GrantedHolds()
 
     async def check(self, tenant: str, customer: str, ask: Ask) -> Checked:
         """Whether this may be spent now. Changes nothing."""
@@ -145,16 +121,14 @@ class Admission:
             return Checked(self._on_error == "allow", "unavailable", None, None, None, "")
         quotas = quotas_left(assessment, held.held)
         available = assessment.room - held.held[0]
-        which = _refusing(assessment.bounds, held.held)
+        which = refusing(assessment.bounds, held.held)
         if assessment.denied is None and which is None:
             return Checked(True, None, None, tightest(quotas), available, assessment.currency, quotas)
         denial = await self._deny(partition, tenant, customer, ask, assessment, held, which)
-        refusing = None
+        quota = None
         if which is not None and assessment.bounds[which].used is not None:
-            refusing = quotas[sum(bound.used is not None for bound in assessment.bounds[:which])]
-        return Checked(
-            False, denial.reason, denial, refusing or tightest(quotas), available, assessment.currency, quotas
-        )
+            quota = quotas[sum(bound.used is not None for bound in assessment.bounds[:which])]
+        return Checked(False, denial.reason, denial, quota or tightest(quotas), available, assessment.currency, quotas)
 
     async def hold(
         self, tenant: str, customer: str, ask: Ask, hold_id: str | None = None, ttl_seconds: int = TTL_SECONDS
@@ -223,10 +197,10 @@ class Admission:
             return standing_of(hold_id, customer, hold)
         ask = more_of(hold, quantity, amount)
         for _ in range(ATTEMPTS):
-            seen, account = self._accounts.get(key, (None, None))
+            seen, account = self._seen.account(key)
             now = self._time_of(account)
             catalogue = self._catalogue(tenant, now)
-            assessment = assess(account, catalogue, ask, now, self._reach.get(key))
+            assessment = assess(account, catalogue, ask, now, self._seen.reach(key))
             if assessment.denied is not None:
                 return await self._deny(
                     partition, tenant, customer, ask, *await self._look(partition, key, tenant, ask), None
@@ -241,15 +215,15 @@ class Admission:
                 case Extended():
                     self._trust.saw(partition, answer.offset)
                     self._remember(partition, key, tenant, hold_id, answer.hold)
-                    self._saw_reach(key, assessment, answer.held)
+                    self._seen.take_reach(key, assessment, answer.held)
                     # More money may be wanted of no meter; what is left buys what the hold is for.
                     whole = assessment
                     with suppress(InvalidInput):  # the prices it was sized by may be gone
-                        whole = assess(account, catalogue, asked_by(hold), now, self._reach.get(key))
+                        whole = assess(account, catalogue, asked_by(hold), now, self._seen.reach(key))
                     beside = self._beside(account, catalogue, assessment, answer.held, whole)
                     return standing_of(hold_id, customer, answer.hold, beside)
                 case Refused():
-                    if not self._saw_reach_of(key, assessment, answer):
+                    if not self._seen.take_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
                 case Finished():
                     return standing_of(hold_id, customer, answer.ended)
@@ -272,7 +246,7 @@ class Admission:
             return None
         if isinstance(answer, Settling):
             return standing_of(hold_id, customer, answer.hold)
-        self._granted.pop((tenant, hold_id), None)
+        self._granted.forget(tenant, hold_id)
         if answer.now and self._journal is not None:
             self._journal.ended(partition, key, hold_id)
         return standing_of(hold_id, customer, answer.ended)
@@ -333,10 +307,10 @@ class Admission:
         listed: bool,
     ) -> Standing | Denial:
         for _ in range(ATTEMPTS):
-            seen, account = self._accounts.get(key, (None, None))
+            seen, account = self._seen.account(key)
             now = self._time_of(account)
             catalogue = self._catalogue(tenant, now)
-            assessment = assess(account, catalogue, ask, now, self._reach.get(key))
+            assessment = assess(account, catalogue, ask, now, self._seen.reach(key))
             if assessment.denied is not None and self._trust.of(partition).ledger_id:
                 looked = await self._look(partition, key, tenant, ask)
                 if looked[0].denied is not None:
@@ -354,11 +328,11 @@ class Admission:
                     self._trust.saw(partition, answer.offset)
                     opened = opened_hold(hold, assessment, answer.expires_ms)
                     self._remember(partition, key, tenant, hold_id, opened)
-                    self._saw_reach(key, assessment, answer.held)
+                    self._seen.take_reach(key, assessment, answer.held)
                     beside = self._beside(account, catalogue, assessment, answer.held, assessment)
                     return standing_of(hold_id, customer, opened, beside, asked)
                 case Refused():
-                    if not self._saw_reach_of(key, assessment, answer):
+                    if not self._seen.take_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
                 case Same():
                     beside = self._beside(account, catalogue, assessment, answer.held, assessment)
@@ -372,7 +346,7 @@ class Admission:
     async def _held(self, partition: int, key: str, names: list[str]) -> tuple[Account | None, tuple[int, ...]]:
         """The account, and what is held under some names, at one moment."""
         for _ in range(ATTEMPTS):
-            seen, account = self._accounts.get(key, (None, None))
+            seen, account = self._seen.account(key)
             answer = await self._ask(self.store.check(partition, key, seen, self._trust.of(partition), names))
             if isinstance(answer, Held):
                 self._trust.saw(partition, answer.offset)
@@ -380,14 +354,14 @@ class Admission:
             await self._again(partition, key, answer)
             if isinstance(answer, Stale):
                 HURRIES.set(False)
-                return self._accounts[key][1], answer.held
+                return self._seen.account(key)[1], answer.held
         raise _restless(key)
 
     async def _look(self, partition: int, key: str, tenant: str, ask: Ask) -> tuple[Assessment, Held]:
         """What an ask comes to, and what is held of it, at one moment."""
         for _ in range(ATTEMPTS):
-            seen, account = self._accounts.get(key, (None, None))
-            reach, now = self._reach.get(key), self._time_of(account)
+            seen, account = self._seen.account(key)
+            reach, now = self._seen.reach(key), self._time_of(account)
             assessment = assess(account, self._catalogue(tenant, now), ask, now, reach)
             names = [bound.name for bound in assessment.bounds]
             answer = await self._ask(self.store.check(partition, key, seen, self._trust.of(partition), names))
@@ -396,7 +370,7 @@ class Admission:
                 if not isinstance(answer, Stale):
                     continue
                 # What is held was told beside the account that stands: it need not be asked again for the same names.
-                account = self._accounts[key][1]
+                account = self._seen.account(key)[1]
                 now = self._time_of(account)
                 assessment = assess(account, self._catalogue(tenant, now), ask, now, reach)
                 if names != [bound.name for bound in assessment.bounds]:
@@ -409,7 +383,7 @@ class Admission:
                 for bound, held in zip(assessment.bounds, answer.held, strict=True)
             ):
                 return assessment, answer
-            self._saw_reach(key, assessment, answer.held)
+            self._seen.take_reach(key, assessment, answer.held)
         raise _restless(key)
 
     async def _again(self, partition: int, key: str, answer: Stale | Untrusted) -> None:
@@ -417,11 +391,7 @@ class Admission:
         if isinstance(answer, Stale):
             HURRIES.set(True)
             self._trust.saw(partition, answer.offset)
-            if len(self._accounts) >= ACCOUNTS_KEPT:
-                for old in list(itertools.islice(self._accounts, ACCOUNTS_KEPT // 4)):
-                    del self._accounts[old]
-            packed = answer.account
-            self._accounts[key] = (packed, unpack_account(packed) if packed is not None else None)
+            self._seen.take(key, answer.account)
             return
         deadline = time.monotonic() + self._patience_seconds
         while not self._trust.judge(partition, answer):
@@ -439,7 +409,7 @@ class Admission:
         count = await self._partitions()
         at = directory_partition(hold_id, count)
         key = await self._ask(self.store.directory(at, tenant, hold_id))
-        granted = self._granted.get((tenant, hold_id))
+        granted = self._granted.find(tenant, hold_id)
         if key is None and granted is None:
             return None
         key = key or granted[0] if granted is not None else key
@@ -466,31 +436,9 @@ class Admission:
         held: Held,
         which: int | None,
     ) -> Denial:
-        count = await self._partitions()
-        account = self._accounts.get(account_key(tenant, customer), (None, None))[1]
-        denied = Denial(
-            own_id("d_", partition, count),
-            tenant,
-            customer,
-            "wallet",
-            "",
-            assessment.currency,
-            assessment.room - held.held[0],
-            assessment.amount,
-            user=ask.user,
-            plan=assessment.plan,
-            catalog_version=assessment.catalog_version,
-            balance=account.balance if account is not None else 0,
-            partition=partition,
-            offset=held.offset,
-            denied_at=self._now(),
-        )
-        if assessment.denied is not None:
-            meter = ask.wish.meter if isinstance(ask.wish, MeterAsk) else None
-            denial = replace(denied, reason=assessment.denied.reason, detail=assessment.denied.detail, meter=meter)
-        else:
-            assert which is not None
-            denial = refused(denied, assessment.bounds[which], held.held[which])
+        denial_id = own_id("d_", partition, await self._partitions())
+        account = self._seen.account(account_key(tenant, customer))[1]
+        denial = denial_of(denial_id, tenant, customer, ask, assessment, held, which, account, partition, self._now())
         await self._ask(self.store.keep_denial(partition, tenant, denial.id, orjson.dumps(denial.document())))
         if self._denials is not None:
             self._denials.denied(denial)
@@ -504,37 +452,14 @@ class Admission:
         held: tuple[int, ...],
         whole: Assessment,
     ) -> Beside:
-        available, reach = assessment.room - held[0], self._reach_after(assessment, held)
+        available, reach = assessment.room - held[0], reach_after(assessment, held)
         bought = buys(account, catalogue, whole, available, self._time_of(account), reach)
         return Beside(available, quotas_left(assessment, held), bought)
 
     def _remember(self, partition: int, key: str, tenant: str, hold_id: str, hold: Hold) -> None:
-        if len(self._granted) >= HOLDS_KEPT:
-            for old in list(itertools.islice(self._granted, HOLDS_KEPT // 4)):
-                del self._granted[old]
-        self._granted[tenant, hold_id] = key, pack_hold(hold)
+        self._granted.remember(tenant, hold_id, key, hold)
         if self._journal is not None:
             self._journal.opened(partition, key, hold_id, hold)
-
-    @staticmethod
-    def _reach_after(assessment: Assessment, held: tuple[int, ...]) -> dict[str, int]:
-        return {
-            bound.name: holding for bound, holding in zip(assessment.bounds, held, strict=True) if bound.kind == "reach"
-        }
-
-    def _saw_reach(self, key: str, assessment: Assessment, held: tuple[int, ...]) -> None:
-        reach = self._reach_after(assessment, held)
-        if reach:
-            if len(self._reach) >= ACCOUNTS_KEPT:
-                self._reach.clear()
-            self._reach.setdefault(key, {}).update(reach)
-
-    def _saw_reach_of(self, key: str, assessment: Assessment, answer: Refused) -> bool:
-        """Whether a refusal only says that more is on its way than was taken; then it is asked again."""
-        if assessment.bounds[answer.which].kind != "reach":
-            return False
-        self._saw_reach(key, assessment, answer.held)
-        return True
 
     def _time_of(self, account: Account | None) -> int:
         """A customer's own now: of its test clock, where it lives on one."""
@@ -567,13 +492,6 @@ class Admission:
         if not isinstance(answer, Stale):
             HURRIES.set(False)
         return answer
-
-
-def _refusing(bounds: tuple[Bound, ...], held: tuple[int, ...]) -> int | None:
-    for at, (bound, holding) in enumerate(zip(bounds, held, strict=True)):
-        if bound.room is not None and (bound.room < 0 or holding + bound.wanted > bound.room) and bound.kind != "reach":
-            return at
-    return None
 
 
 def _conflict(hold_id: str) -> Conflict:
