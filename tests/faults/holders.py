@@ -2,7 +2,7 @@
 
 The holders ask two in-process clients (each its own connections and journal) for holds, renew, settle and release them,
 and report usage that names them or none. What was not answered is asked again until it is: a holder knows its hold's
-id. A unit costs one nano, so that quantities are amounts.
+id. A unit costs one, so that quantities are amounts.
 
 The auditor shares nothing with admission but the ledger's rows. Of each customer, in the ledger's order: a charge is
 covered as far as its hold still held it, by what holders were told; what is beyond is counted. The wallet must never be
@@ -48,14 +48,18 @@ from tests.faults.harness import Scene
 NANOS: Final = 10**9
 CATALOGUE: Final[dict[str, Any]] = {
     "currency": "USD",
-    "meters": [{"id": "nano", "event_type": "usage.reported"}],
-    "prices": [{"id": "nano", "meter": "nano", "model": "per_unit", "unit_amount": "0.000000001"}],
+    "meters": [{"id": "money", "event_type": "usage.reported"}],
+    "prices": [{"id": "money", "meter": "money", "model": "per_unit", "unit_amount": "1"}],
 }
 BALANCES: Final = (2**53 - 1, 2**53, 2**53 + 1, 20 * NANOS, 50 * NANOS, 0)
 """Nanos that each customer begins with."""
 
 DECIDED_SECONDS: Final = 300.0
 Answer = TypeVar("Answer")
+
+
+def _decimal(nanos: int) -> str:
+    return f"{nanos // NANOS}.{nanos % NANOS:09d}"
 
 
 class Store(HoldStore):
@@ -124,7 +128,7 @@ class Holders:
         data = {
             "user_id": customer,
             "credit_id": event_id,
-            "amount": f"{amount // NANOS}.{amount % NANOS:09d}",
+            "amount": _decimal(amount),
             "currency": "USD",
         }
         if amount:
@@ -132,7 +136,7 @@ class Holders:
 
     async def use(self, customer: str, amount: int, hold_id: str | None, *, final: bool = True) -> None:
         """Reports usage, also of more than is held."""
-        data: dict[str, Any] = {"meter": "nano", "quantity": amount}
+        data: dict[str, Any] = {"meter": "money", "quantity": orjson.Fragment(_decimal(amount))}
         if hold_id is not None:
             data |= {"hold_id": hold_id, "final": final}
         await self._send(USAGE_EVENTS, "usage.reported", f"use-{len(self.sent)}", customer, data, amount)
