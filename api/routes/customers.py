@@ -111,11 +111,14 @@ async def list_ledger(
 
 
 async def _rows_of(tollgate: Application, token: Token, customer: str, query: queries.Query) -> list[list[Any]]:
-    """The rows of a customer's listing; 404 where there are none since the customer is not known."""
+    """The rows of a customer's listing; 404 where there are none since the customer is not known. Who has an account is
+    known before the first of its rows is there."""
     rows = await tollgate.parts.rows.fetch(query)
-    if not rows and not await tollgate.parts.rows.fetch(queries.customer_known(token.tenant, customer)):
+    if rows or await tollgate.parts.rows.fetch(queries.customer_known(token.tenant, customer)):
+        return rows
+    if await tollgate.balances.account(token.tenant, customer) is None:
         raise not_found("customer with this id")
-    return rows
+    return []
 
 
 def _groups(given: list[str] | None) -> list[str]:
