@@ -86,24 +86,21 @@ class TraceAuditor:
             assert name not in seen
             seen.add(name)
             row = rows[name]
-            end = int(row["deletion_time"])
-            seconds = end - int(row["scheduled_time"])
-            month = (TRACE_START + timedelta(seconds=end)).strftime("%Y-%m")
-            for meter, price_id, quantity, total in (
-                ("device_core_seconds", "core-seconds", Fraction(seconds * int(row["cpu_milli"]), 1000), cores_total),
-                ("device_gpu_seconds", "gpu-seconds", Fraction(seconds * int(row["num_gpu"])), gpus_total),
-                (
-                    "device_memory_gb_hours",
-                    "memory",
-                    # The one quantity with more than nine places: rounded once, and that is the quantity everywhere.
-                    Fraction(half_even(Fraction(seconds * int(row["memory_mib"]) * 10**9, 1024 * 3600)), 10**9),
-                    memory_total,
-                ),
+            begin, end = int(row["scheduled_time"]), int(row["deletion_time"])
+            for meter, price_id, each_second, total in (
+                ("device_core_seconds", "core-seconds", Fraction(int(row["cpu_milli"]), 1000), cores_total),
+                ("device_gpu_seconds", "gpu-seconds", Fraction(int(row["num_gpu"])), gpus_total),
+                ("device_memory_gb_hours", "memory", Fraction(int(row["memory_mib"]), 1024 * 3600), memory_total),
             ):
-                key = (event["subject"], price_id, month)
-                before = self._counted[key]
-                self._counted[key] = before + quantity
-                self._add(event, meter, price_id, int(quantity * 10**9), total(before + quantity) - total(before))
+                for month, start, stop in by_month(begin, end):
+                    # Rounded from the begin on, so that the parts are the whole.
+                    quantity = _places(each_second * (stop - begin)) - _places(each_second * (start - begin))
+                    if not quantity and stop - start < end - begin:
+                        continue  # a part in which nothing was used is no charge
+                    key = (event["subject"], price_id, month)
+                    before = self._counted[key]
+                    self._counted[key] = before + quantity
+                    self._add(event, meter, price_id, int(quantity * 10**9), total(before + quantity) - total(before))
         assert seen == rows.keys()
         self.events += len(seen)
 
@@ -125,6 +122,24 @@ class TraceAuditor:
         for line in self.lines:
             found[line.customer] += line.amount
         return dict(found)
+
+
+def by_month(begin: int, end: int) -> list[tuple[str, int, int]]:
+    """An interval of the second trace, in the months that it ran in; one without length lies in the month it is in."""
+    parts = []
+    while True:
+        at = TRACE_START + timedelta(seconds=begin)
+        following = (at.replace(day=1) + timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0)
+        stop = min(end, int((following - TRACE_START).total_seconds()))
+        parts.append((at.strftime("%Y-%m"), begin, stop))
+        if stop == end:
+            return parts
+        begin = stop
+
+
+def _places(quantity: Fraction) -> Fraction:
+    """A quantity has nine places, everywhere."""
+    return Fraction(half_even(quantity * 10**9), 10**9)
 
 
 def cores_total(seconds: Fraction) -> int:

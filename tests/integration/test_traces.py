@@ -126,7 +126,7 @@ async def balances(settings: Settings, tenant: str) -> dict[str, int]:
     assert settings.redis_url is not None
     redis = Redis.from_url(settings.redis_url)
     try:
-        keys = [key async for key in redis.scan_iter(match=f"*:{tenant}:*", count=1_000)]
+        keys = [key async for key in redis.scan_iter(match=f"*:a:*:{tenant}:*", count=1_000)]
         values = [msgspec.msgpack.decode(value) for value in await redis.mget(keys) if isinstance(value, bytes)]
     finally:
         await redis.aclose()
