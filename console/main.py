@@ -88,9 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> NoReturn:
-    for library in ("aiokafka", "clickhouse_connect"):
+    for told in ("aiokafka", "clickhouse_connect", "streams.catalogue"):
         # What they have to say comes as our own errors; processes that serve set up a log, where it is heard.
-        logging.getLogger(library).addHandler(logging.NullHandler())
+        logging.getLogger(told).addHandler(logging.NullHandler())
     given: list[str] | None = list(arguments) if arguments is not None else None
     try:
         code: Any = tollgate.main(args=given, prog_name="tollgate", standalone_mode=False)
