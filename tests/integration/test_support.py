@@ -173,6 +173,7 @@ def test_what_a_catalogue_heals_is_tried_again_once_for_each_version(
     """Before there is a newer one nothing is, after it all of the tenant's, and then nothing again."""
     served.send([tokens(tenant, f"e-{number}", "new") for number in range(3)])
     await_letters(served, tenant, 3)
+    assert served.await_outcomes(tenant, 3) == {"dead_letter": 3}
     settings = served.settings
     assert settings.kafka_bootstrap is not None
     assert settings.clickhouse_url is not None
