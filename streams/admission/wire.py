@@ -1,8 +1,9 @@
 """One connection to Redis with many calls on their way at once, each answered in its turn.
 
 redis-py takes a connection for each call and waits twice for it, which costs more than all of a check. Here a call is
-written at once behind those before it, and answers are handed out in the order in which Redis gives them. redis-py
-still makes the connection (address, TLS, password, database).
+written behind those before it, and answers are handed out in the order in which Redis gives them. A call that finds
+nothing on its way goes out at once; what is asked in one turn of the event loop besides goes out together at its end,
+since each write costs both sides a system call. redis-py still makes the connection (address, TLS, password, database).
 
 Errors: Unavailable if Redis cannot be reached, breaks off, does not answer in time or says that it does not serve now;
 every call that was on its way may then have taken effect. ResponseError for any other error of Redis's.
@@ -52,7 +53,7 @@ class Wire:
         replies = self._replies
         if replies is None or replies.broken:
             replies = await self._connected()
-        return await replies.ask(_packed(words))
+        return await replies.ask(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub knows tuples of one word alone
 
     async def close(self) -> None:
         """Gives the connection back."""
@@ -89,13 +90,20 @@ class _Replies(asyncio.Protocol):
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         """With the time at which each was asked."""
         self._watch: asyncio.TimerHandle | None = None
+        self._unsent: list[bytes] = []
+        """Asked in this turn of the event loop."""
         self.broken = False
 
     def ask(self, command: bytes) -> asyncio.Future[Any]:
         """Sends a command; the future of its answer."""
         future = self._loop.create_future()
+        if not self._waiting:
+            self._transport.write(command)
+        else:
+            if not self._unsent:
+                self._loop.call_soon(self._send)
+            self._unsent.append(command)
         self._waiting.append((future, self._loop.time()))
-        self._transport.write(command)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_seconds, self._look)
         return future
@@ -127,6 +135,11 @@ class _Replies(asyncio.Protocol):
             if not future.done():
                 future.set_exception(Unavailable(f"redis: {why}"))
 
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not self.broken:
+            self._transport.write(b"".join(unsent))
+
     def _look(self) -> None:
         """Whether the oldest call has waited for too long."""
         self._watch = None
@@ -137,14 +150,6 @@ class _Replies(asyncio.Protocol):
             self.give_up(f"no answer in {self._timeout_seconds:g} s")
         else:
             self._watch = self._loop.call_later(left, self._look)
-
-
-def _packed(words: tuple[Word, ...]) -> bytes:
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        text = word if type(word) is bytes else str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(parts)
 
 
 def _error_of(text: str) -> Exception:
