@@ -70,6 +70,8 @@ def create_app(parts: Parts) -> FastAPI:
             for task in (keeping_up, watching, draining):
                 task.cancel()
             await asyncio.gather(keeping_up, watching, draining, return_exceptions=True)
+            if parts.outbox is not None:  # what was granted last goes out before the publisher goes
+                await parts.outbox.close()
             await parts.publisher.close()
             await parts.rows.close()
             if parts.admission is not None:
@@ -84,6 +86,8 @@ def create_app(parts: Parts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # We measure ourselves; to ask before every request whether somebody else does has a price.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.application = application
     problems.install(app)

@@ -33,6 +33,7 @@ from schemas.commands import Command
 from schemas.errors import Unavailable
 from schemas.period import Period
 from streams.admission.client import Admission
+from streams.admission.outbox import Outbox
 from streams.admission.settlement import Settlements
 from streams.commands import Operation
 from streams.resolving import Place, Resolved
@@ -121,6 +122,8 @@ class Parts:
     """`deny` or `allow`: what an admission check answers where it cannot know."""
     admission: Admission | None = None
     """Checks and holds; None: there are none here."""
+    outbox: Outbox | None = None
+    """What admission tells Kafka and nobody waits for; None: it tells nothing."""
     stripe_webhook_secrets: tuple[str, ...] = ()
     """Any of them may have signed a delivery; none: there is no Stripe."""
     seller: Seller = field(default_factory=Seller)

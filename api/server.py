@@ -25,6 +25,7 @@ from api.audit import AuditLog
 from api.documents import Documents
 from api.guarded import GuardedPublisher
 from api.measures import Measures
+from api.one_write import OneWrite
 from api.parts import Parts
 from api.readiness import KafkaMetadata
 from api.rows import ClickHouseRows
@@ -39,11 +40,11 @@ from rating.book import PriceBook
 from schemas.errors import Unavailable
 from schemas.period import MICROSECOND, Period
 from schemas.settings import Settings
-from streams import catalogue
+from streams import catalogue, garbage
 from streams.accounts.redis import RedisAccounts
 from streams.admission.client import Admission, OnError
 from streams.admission.denials import DenialLog
-from streams.admission.journal import HoldJournal
+from streams.admission.journal import HoldJournal, sheet_of
 from streams.admission.outbox import Outbox
 from streams.admission.store import HoldStore
 from streams.commands import Commands
@@ -65,6 +66,9 @@ REDIS_SECONDS: Final = 0.5
 
 ADMISSION_SECONDS: Final = 0.5
 """How long a check or hold waits for Redis; whoever asks is waiting too."""
+
+GC_THRESHOLD: Final = 20_000
+"""Values made before the collector looks for cycles among the youngest: those of some hundreds of requests at once."""
 
 BACKLOG: Final = 1_024
 KEEP_ALIVE_SECONDS: Final = 75
@@ -108,7 +112,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
     )
     documents = Documents(accounts, rows, metadata.partitions)
     on_error: OnError = "allow" if settings.admission_on_error == "allow" else "deny"
-    outbox = Outbox(unguarded)  # nobody waits for it
+    outbox = Outbox(unguarded, sheet_of)  # nobody waits for it
     admission = Admission(
         HoldStore(redis, ADMISSION_SECONDS),
         metadata.partitions,
@@ -146,6 +150,7 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         ),
         reconcile=_reconciling(replace(settings, kafka_bootstrap=kafka, redis_url=redis, clickhouse_url=clickhouse)),
         admission=admission,
+        outbox=outbox,
         admission_on_error=settings.admission_on_error,
         stripe_webhook_secrets=tuple(filter(None, (settings.stripe_webhook_secret or "").split(","))),
         seller=seller_of(settings),
@@ -167,10 +172,11 @@ def _now() -> int:
 
 async def _serve(settings: Settings, kafka: str, redis: str, clickhouse: str, started: Callable[[str], None]) -> int:
     app = create_app(assemble(settings, kafka, redis, clickhouse))
+    garbage.spare(GC_THRESHOLD)
     listener = _listener(settings.http_host, settings.http_port)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWrite,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -14,7 +14,6 @@ Raises InvariantBroken, which ends the process, for a ledger or rows that are no
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Callable, Iterable
@@ -30,6 +29,7 @@ from schemas.errors import Unavailable
 from schemas.kafka import connection
 from schemas.settings import Settings
 from schemas.topics import AUDIT_LOG, DEAD_LETTERS, DENIALS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
+from streams import garbage
 from streams.measures import SinkMeasures
 from streams.projecting import LedgerLane, RecordLane, pause
 from streams.rows import ClickHouseRows
@@ -210,9 +210,7 @@ async def run(settings: Settings, tell: Callable[[bool], None], registry: Collec
     assert settings.kafka_bootstrap is not None
     assert settings.clickhouse_url is not None
     # What is loaded by now stays; a block is made of many values and hardly a cycle among them.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    garbage.spare(GC_THRESHOLD)
     sink = Sink(settings.kafka_bootstrap, settings.clickhouse_url, tell, registry)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, sink.stop)

@@ -8,7 +8,6 @@ number itself. The agent only dispatches: nothing is decided in it, so nothing i
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -27,6 +26,7 @@ from schemas.errors import InvariantBroken, Unavailable
 from schemas.kafka import security_of, tls_context
 from schemas.settings import Settings
 from schemas.topics import RATING_GROUP, USAGE_EVENTS
+from streams import garbage
 from streams.accounts.redis import RedisAccounts
 from streams.admission.keeper import HoldKeeper
 from streams.admission.store import HoldStore
@@ -305,9 +305,7 @@ async def run(settings: Settings, tell: Callable[[bool], None], registry: Collec
     assert bootstrap is not None
     assert redis_url is not None
     # What is loaded by now stays; a batch makes hundreds of thousands of values and hardly a cycle among them.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    garbage.spare(GC_THRESHOLD)
     worker = Worker(
         bootstrap=bootstrap,
         redis_url=redis_url,

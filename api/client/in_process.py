@@ -32,7 +32,7 @@ from streams.accounts.redis import RedisAccounts
 from streams.admission.answers import Denial, Standing
 from streams.admission.client import Admission, OnError
 from streams.admission.denials import DenialLog
-from streams.admission.journal import HoldJournal
+from streams.admission.journal import HoldJournal, sheet_of
 from streams.admission.outbox import Outbox
 from streams.admission.settlement import Settlements
 from streams.admission.store import HoldStore
@@ -110,7 +110,7 @@ async def in_process(
         book.add(version)
     count = await ledger.partition_count(kafka)
     publisher, accounts = Publisher(kafka), RedisAccounts(redis, timeout_seconds)
-    outbox = Outbox(publisher)
+    outbox = Outbox(publisher, sheet_of)
     admission = Admission(
         HoldStore(redis, timeout_seconds),
         count,

@@ -60,6 +60,7 @@ from streams.admission.values import (
     Stale,
     Unknown,
     Untrusted,
+    pack_hold,
     unpack_hold,
 )
 
@@ -457,9 +458,10 @@ class Admission:
         return Beside(available, quotas_left(assessment, held), bought)
 
     def _remember(self, partition: int, key: str, tenant: str, hold_id: str, hold: Hold) -> None:
-        self._granted.remember(tenant, hold_id, key, hold)
+        packed = pack_hold(hold)
+        self._granted.remember(tenant, hold_id, key, packed)
         if self._journal is not None:
-            self._journal.opened(partition, key, hold_id, hold)
+            self._journal.opened(partition, key, hold_id, packed)
 
     def _time_of(self, account: Account | None) -> int:
         """A customer's own now: of its test clock, where it lives on one."""

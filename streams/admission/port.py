@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from streams.admission.answers import Denial
-from streams.admission.values import Hold
 
 
 class Journal(Protocol):
     """Where holds are written down, for the day Redis loses them. Nobody waits for it."""
 
-    def opened(self, partition: int, account: str, hold_id: str, hold: Hold) -> None:
-        """A hold was granted or extended."""
+    def opened(self, partition: int, account: str, hold_id: str, hold: bytes) -> None:
+        """A hold was granted or extended; `hold` is it packed."""
 
     def ended(self, partition: int, account: str, hold_id: str) -> None:
         """A hold was ended by its holder, which no ledger tells."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from rating.admission import Assessment
 from schemas.account import Account, unpack_account
-from streams.admission.values import Hold, Refused, pack_hold
+from streams.admission.values import Refused
 
 ACCOUNTS_KEPT: Final = 20_000
 HOLDS_KEPT: Final = 20_000
@@ -69,12 +69,12 @@ class GrantedHolds:
     def __init__(self) -> None:
         self._packed: dict[tuple[str, str], tuple[str, bytes]] = {}
 
-    def remember(self, tenant: str, hold_id: str, key: str, hold: Hold) -> None:
-        """A hold as it was granted or extended."""
+    def remember(self, tenant: str, hold_id: str, key: str, hold: bytes) -> None:
+        """A packed hold as it was granted or extended."""
         if len(self._packed) >= HOLDS_KEPT:
             for old in list(itertools.islice(self._packed, HOLDS_KEPT // 4)):
                 del self._packed[old]
-        self._packed[tenant, hold_id] = key, pack_hold(hold)
+        self._packed[tenant, hold_id] = key, hold
 
     def find(self, tenant: str, hold_id: str) -> tuple[str, bytes] | None:
         """Its account key and bytes."""

@@ -37,7 +37,7 @@ from streams import catalogue, ledger
 from streams.accounts.redis import RedisAccounts
 from streams.admission.answers import Denial, Standing
 from streams.admission.client import Admission
-from streams.admission.journal import HoldJournal
+from streams.admission.journal import HoldJournal, sheet_of
 from streams.admission.outbox import Outbox
 from streams.admission.settlement import Settlement, Settlements
 from streams.admission.store import HoldStore
@@ -372,7 +372,7 @@ async def holders(made: Scene, seed: int) -> AsyncIterator[Holders]:
 
     for _ in range(2):
         publisher = Publisher(made.bootstrap)
-        store, outbox, accounts = Store(redis_url), Outbox(publisher), RedisAccounts(redis_url)
+        store, outbox, accounts = Store(redis_url), Outbox(publisher, sheet_of), RedisAccounts(redis_url)
         admission = Admission(store, made.partitions, book, journal=HoldJournal(outbox))
         commands = Commands(publisher, accounts, partitions, nothing)
         sides.append(Side(admission, Settlements(admission, commands), store, publisher))

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from api.app import create_app
+from ingest.accept import Record
 from schemas.errors import InvariantBroken
 from streams.accounts.port import Position
+from streams.admission.outbox import Outbox
 from tests.unit.api.conftest import NOW, World
 
 
@@ -130,3 +134,30 @@ async def test_the_openapi_document_is_complete(world: World) -> None:
                 assert operation["requestBody"]["content"]
                 assert {"400", "408", "413", "415"} <= answers.keys()
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+class LastWords:
+    """A Kafka that takes records until its publisher is closed."""
+
+    def __init__(self) -> None:
+        self.told: list[bytes] = []
+        self.closed = False
+
+    async def put(self, record: Record, label: object) -> Any:
+        assert not self.closed
+        self.told.append(record.value)
+        return asyncio.sleep(0)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_what_nobody_waits_for_goes_out_before_the_publisher_goes(world: World) -> None:
+    """A process that drains has told Kafka of the holds it granted last."""
+    kafka = LastWords()
+    outbox = Outbox(kafka, b"".join)
+    app = create_app(replace(world.app.state.application.parts, outbox=outbox, publisher=kafka))  # type: ignore[arg-type]
+    async with app.router.lifespan_context(app):
+        outbox.put(Record("holds.journal", b"c-1", b"line"), 1)
+    assert kafka.told == [b"line"]
+    assert kafka.closed

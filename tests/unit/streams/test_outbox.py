@@ -68,7 +68,7 @@ async def test_what_is_not_confirmed_is_sent_again(how: str) -> None:
     """A hold that is granted while Kafka is away is in the journal afterwards."""
     kafka = Kafka()
     setattr(kafka, how, True)
-    box = Outbox(kafka)
+    box = Outbox(kafka, b"+".join)
     for number in range(3):
         box.put(line(number))
     await asyncio.sleep(0.05)
@@ -83,7 +83,7 @@ async def test_what_comes_again_comes_before_what_followed_it() -> None:
     """The last that is said of a hold must be the last that is read of it."""
     kafka = Kafka()
     kafka.confirms = 2
-    box = Outbox(kafka)
+    box = Outbox(kafka, b"+".join)
     for number in range(5):
         box.put(line(number))
     await asyncio.sleep(0.05)
@@ -96,9 +96,22 @@ async def test_what_comes_again_comes_before_what_followed_it() -> None:
 async def test_what_kafka_can_never_take_holds_nothing_up() -> None:
     """It is counted."""
     kafka = Kafka()
-    box = Outbox(kafka)
+    box = Outbox(kafka, b"+".join)
     for record in (line(0), Record("holds.journal", b"c", b"too large"), line(1)):
         box.put(record)
     await sent(box)
     assert kafka.has == [b"0", b"1"]
     assert box.lost == 1
+
+
+async def test_what_waits_together_of_one_sheet_goes_as_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which it came, what is of no sheet alone, and never more than a record may hold."""
+    monkeypatch.setattr(outbox, "SHEET_MAX_BYTES", 4)
+    kafka = Kafka()
+    box = Outbox(kafka, b"+".join)
+    for number, sheet in enumerate([1, 2, 1, None, 2, 1, 1, 1, 1]):
+        box.put(line(number), sheet)
+    box.put(line(1_000_000), 2)
+    await sent(box)
+    assert kafka.has == [b"3", b"0+2+5+6", b"1+4", b"7+8", b"1000000"]
+    assert box.lost == 0
