@@ -29,7 +29,7 @@ from backing import native, ports
 from schemas.ids import partition_of
 from schemas.settings import Settings
 from schemas.topics import USAGE_EVENTS
-from tests.deployment import ROOT, end, settings_in
+from tests.deployment import ROOT, end, settings_in, until
 from tests.prometheus import program
 from tests.served import Served
 
@@ -276,6 +276,8 @@ def _processes(watched: Watched) -> None:
     finally:
         os.kill(sink, signal.SIGCONT)
     for _ in range(6):
+        # The supervisor waits the longer, the oftener one has died.
+        until(lambda: any(process["role"] == "worker" for process in watched.served.processes()))
         os.kill(watched.served.pid("worker"), signal.SIGKILL)
         time.sleep(2)
     watched.await_alerts("TollgateProcessRestarts")
