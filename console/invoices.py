@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,17 +13,22 @@ import orjson
 
 from backing.launch import attach
 from invoicing.by_day import Day
-from invoicing.opening import LOCK, opened
+from invoicing.close import Closer
+from invoicing.opening import LOCK, ledger_ends, opened
 from invoicing.seller import seller_of
-from invoicing.summary import INVOICES_TOLD, Summary
+from invoicing.settling import caught_up
+from invoicing.summary import Summary
 from invoicing.usage_rows import UsageRows
 from schemas.currencies import format_minor
-from schemas.errors import Conflict, InvalidInput
+from schemas.errors import Conflict, InvalidInput, Unavailable
 from schemas.period import parse_month
 from schemas.settings import Settings
+from streams.ledger import partition_count
 from streams.lock import LEASE_MS, Lock
 
 LOCK_WAIT_SECONDS: Final = LEASE_MS / 1_000 + 5
+LISTING_SECONDS: Final = 5.0
+"""How long a listing waits for ClickHouse to have what the ledger has."""
 
 
 @click.group()
@@ -64,12 +70,11 @@ async def _close(settings: Settings, period: str, customer: str, tenant: str, fi
             if fence is None:
                 raise Conflict("locked", "another process is closing periods")
             async with opened(settings) as closer:
-                summary = await closer.close(window, tenant=tenant, customer=customer, progress=_progress)
-                drafts = summary.invoices if finalizing else []
-                while drafts:
-                    await closer.finalize_all(drafts, refresh=False)
-                    more = len(drafts) == INVOICES_TOLD  # a close names no more than that
-                    drafts = (await closer.close(window, tenant=tenant, customer=customer)).invoices if more else []
+                final = partial(closer.finalize_all, refresh=False) if finalizing else None
+                summary = await closer.close(
+                    window, tenant=tenant, customer=customer, progress=_progress, drafted=final
+                )
+                await _shown(closer)
                 return summary
     finally:
         await lock.close()
@@ -84,7 +89,9 @@ def finalize(invoice_id: str, tenant: str) -> None:
     async def run(settings: Settings) -> dict[str, Any]:
         of = await _tenant_of(settings, invoice_id, tenant)
         async with opened(settings) as closer:
-            return await closer.finalize(of, invoice_id)
+            body = await closer.finalize(of, invoice_id)
+            await _shown(closer)
+            return body
 
     body = asyncio.run(run(attach(Settings.from_environment())))
     click.echo(f"{body['id']} {body['number']} {body['state']} total {body['total']} due {body['amount_due']}")
@@ -100,7 +107,9 @@ def void(invoice_id: str, tenant: str, reason: str) -> None:
     async def run(settings: Settings) -> dict[str, Any]:
         of = await _tenant_of(settings, invoice_id, tenant)
         async with opened(settings) as closer:
-            return await closer.void(of, invoice_id, reason)
+            body = await closer.void(of, invoice_id, reason)
+            await _shown(closer)
+            return body
 
     body = asyncio.run(run(attach(Settings.from_environment())))
     click.echo(f"{body['id']} {body['number'] or '-'} {body['state']}")
@@ -144,11 +153,13 @@ def show(invoice_id: str, tenant: str, pdf_file: Path | None, as_json: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(customer: str, tenant: str, state: str, as_json: bool) -> None:
     """List invoices as ClickHouse has them."""
-    url = attach(Settings.from_environment()).clickhouse_url
-    assert url is not None
+    settings = attach(Settings.from_environment())
+    assert settings.clickhouse_url is not None
+    rows = UsageRows(settings.clickhouse_url)
+    asyncio.run(_up_to_date(settings, rows))
     found = [
         (of, orjson.loads(body))
-        for of, _, _, body in UsageRows(url).documents(
+        for of, _, _, body in rows.documents(
             "invoice",
             "({customer:String} = '' OR customer = {customer:String}) AND ({tenant:String} = '' OR tenant = "
             "{tenant:String}) AND ({state:String} = '' OR JSONExtractString(body, 'state') = {state:String}) "
@@ -183,6 +194,25 @@ async def _tenant_of(settings: Settings, invoice_id: str, tenant: str) -> str:
         reason = "there is no such invoice" if not found else "several tenants have it: say --tenant"
         raise InvalidInput("not_found", f"invoice {invoice_id}: {reason}")
     return found[0][0]
+
+
+async def _shown(closer: Closer) -> None:
+    """Waits until the views have what was done: whoever looks next finds it. It is done also where they do not."""
+    try:
+        await closer.position(range(closer.partitions))
+    except Unavailable as late:
+        click.echo(f"tollgate: done, but the views and `invoices ls` do not show it yet: {late}", err=True)
+
+
+async def _up_to_date(settings: Settings, rows: UsageRows) -> None:
+    """Waits for a moment until ClickHouse has what others have done by now."""
+    bootstrap = settings.kafka_bootstrap
+    assert bootstrap is not None
+    try:
+        partitions = range(await partition_count(bootstrap))
+        await caught_up(rows, ledger_ends(bootstrap), partitions, LISTING_SECONDS)
+    except Unavailable as late:
+        click.echo(f"tollgate: what was done last may be missing: {late}", err=True)
 
 
 def _progress(message: str) -> None:

@@ -23,7 +23,7 @@ from invoicing.material import (
     usage_asks,
 )
 from invoicing.periods import ending_in
-from invoicing.settling import SETTLE_SECONDS, Settling
+from invoicing.settling import SETTLE_SECONDS, LedgerEnds, Settling, caught_up
 from invoicing.standings import documents, standings
 from invoicing.stores import Commanding, Reader, Rows
 from invoicing.summary import Summary
@@ -57,6 +57,8 @@ STALE_TRIES: Final = 5
 """How often an invoice is built again because something came between."""
 
 Progress = Callable[[str], None]
+Page = Callable[[Sequence[tuple[str, str]]], Awaitable[object]]
+"""Is given tenants and ids of the drafts of a page of customers."""
 
 
 class Closer:
@@ -69,14 +71,14 @@ class Closer:
         commands: Commanding,
         book: PriceBook,
         partitions: int,
-        ledger_ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]],
+        ledger_ends: LedgerEnds,
         now: Callable[[], int],
     ) -> None:
         self._rows = rows
         self._reader = reader
         self._settling = Settling(commands)
         self._book = book
-        self._partitions = partitions
+        self.partitions = partitions
         self._ledger_ends = ledger_ends
         self._now = now
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -89,15 +91,15 @@ class Closer:
         customer: str = "",
         due_only: bool = False,
         progress: Progress = lambda _: None,
+        drafted: Page | None = None,
     ) -> Summary:
         """Closes every billing period that ends in the window (after its start, up to its end) of all customers, or of
-        one. `due_only`: only what has ended by the customer's own time."""
+        one. `due_only`: only what has ended by the customer's own time. `drafted` is awaited after each page."""
         summary = Summary()
-        reached = await self.position(
-            [partition_of(customer, self._partitions)] if customer else range(self._partitions)
-        )
+        reached = await self.position([partition_of(customer, self.partitions)] if customer else range(self.partitions))
         if customer and tenant:
             await self._page(tenant, [customer], window, reached, summary, due_only)
+            await _hand_over(summary, drafted)
             return summary
         after = ("", "")
         while True:
@@ -113,20 +115,13 @@ class Closer:
                 ]  # fmt: skip
                 for start in range(0, len(named), PAGE):
                     await self._page(of, named[start : start + PAGE], window, reached, summary, due_only)
+                    await _hand_over(summary, drafted)
                     progress(f"{summary.customers} customers, {summary.drafted} invoices drafted")
             after = listed[-1]
 
     async def position(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """The ledger's ends now, once ClickHouse has all below them. Errors: Unavailable."""
-        wanted = await self._ledger_ends(partitions)
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while True:
-            there = await asyncio.to_thread(self._rows.ends)
-            if all(there.get(partition, 0) >= end for partition, end in wanted.items()):
-                return wanted
-            if time.monotonic() > deadline:
-                raise Unavailable(f"rows in ClickHouse did not reach the ledger within {SETTLE_SECONDS:.0f} s")
-            await asyncio.sleep(0.1)
+        """See `caught_up`."""
+        return await caught_up(self._rows, self._ledger_ends, partitions)
 
     async def upcoming(self, tenant: str, customer: str, period: Period) -> dict[str, Any] | None:
         """The invoice of a period as it would be now; nothing is kept of it."""
@@ -139,11 +134,11 @@ class Closer:
 
     async def standings(self, tenant: str, customers: Sequence[str]) -> dict[str, Standing]:
         """How customers stand: accounts and documents."""
-        return await standings(self._reader, self._partitions, tenant, customers)
+        return await standings(self._reader, self.partitions, tenant, customers)
 
     async def documents(self, tenant: str, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         """Documents by kind and id, those there are."""
-        return await documents(self._reader, self._partitions, tenant, wanted)
+        return await documents(self._reader, self.partitions, tenant, wanted)
 
     async def _page(
         self,
@@ -297,7 +292,7 @@ class Closer:
             raise InvalidInput("state", f"invoice {invoice_id} is {body['state']}, not a draft")
         if refresh and body["kind"] in PERIODIC and not body.get("numbering"):
             period = period_from(body["period"])
-            reached = await self.position([partition_of(body["customer"], self._partitions)])
+            reached = await self.position([partition_of(body["customer"], self.partitions)])
             for _ in range(STALE_TRIES):
                 standings = await self.standings(tenant, [body["customer"]])
                 asked = {body["customer"]: (standings[body["customer"]], period)}
@@ -384,6 +379,12 @@ class Closer:
         if not found:
             raise InvalidInput("not_found", f"there is no invoice {invoice_id!r}")
         return found[INVOICE, invoice_id]
+
+
+async def _hand_over(summary: Summary, drafted: Page | None) -> None:
+    page = summary.take_page()
+    if drafted is not None and page:
+        await drafted(page)
 
 
 def _is_of(draft: Mapping[str, Any], period: Period) -> bool:

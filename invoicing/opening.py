@@ -10,6 +10,7 @@ from typing import Final
 
 from ingest.publish import Bounds, Publisher
 from invoicing.close import Closer
+from invoicing.settling import LedgerEnds
 from invoicing.stores import Commanding, Reader
 from invoicing.usage_rows import UsageRows
 from rating.book import PriceBook
@@ -24,7 +25,7 @@ LOCK: Final = "invoices"
 """The lock of who closes periods."""
 
 
-def ledger_ends(bootstrap: str) -> Callable[[Sequence[int]], Awaitable[Mapping[int, int]]]:
+def ledger_ends(bootstrap: str) -> LedgerEnds:
     """Asks the ledger's partitions for the seq after their last entry."""
 
     async def ends(partitions: Sequence[int]) -> Mapping[int, int]:

@@ -1,19 +1,37 @@
-"""Commands, and what became of them, waited for until it is known."""
+"""What was sent or written, waited for: until the outcome of commands is known, until ClickHouse has the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from invoicing.stores import Commanding
+from invoicing.stores import Commanding, Rows
 from schemas.commands import Command
 from schemas.errors import InvalidInput, Unavailable
 from streams.commands import PENDING, Operation
 
 SETTLE_SECONDS: Final = 30.0
 """How long an outcome is waited for."""
+
+LedgerEnds = Callable[[Sequence[int]], Awaitable[Mapping[int, int]]]
+"""By partition of those named: the seq after the ledger's last entry."""
+
+
+async def caught_up(
+    rows: Rows, ledger_ends: LedgerEnds, partitions: Sequence[int], bound_seconds: float = SETTLE_SECONDS
+) -> Mapping[int, int]:
+    """The ledger's ends now, once ClickHouse has all below them. Errors: Unavailable."""
+    wanted = await ledger_ends(partitions)
+    deadline = time.monotonic() + bound_seconds
+    while True:
+        there = await asyncio.to_thread(rows.ends)
+        if all(there.get(partition, 0) >= end for partition, end in wanted.items()):
+            return wanted
+        if time.monotonic() > deadline:
+            raise Unavailable(f"rows in ClickHouse did not reach the ledger within {bound_seconds:.0f} s")
+        await asyncio.sleep(0.1)
 
 
 class Settling:

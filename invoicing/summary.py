@@ -28,6 +28,8 @@ class Summary:
     """By currency: nanos of all drafts seen."""
     invoices: list[tuple[str, str]] = field(default_factory=list)
     """Tenants and ids of drafts; at most those of the first 1,000."""
+    page: list[tuple[str, str]] = field(default_factory=list)
+    """Those of the customers at hand, all of them."""
 
     def add(self, tenant: str, invoice: Mapping[str, Any]) -> None:
         """A draft that stands after it."""
@@ -36,6 +38,12 @@ class Summary:
         self.totals[currency] = self.totals.get(currency, 0) + money_of(invoice, "total")
         if len(self.invoices) < INVOICES_TOLD:
             self.invoices.append((tenant, invoice["id"]))
+        self.page.append((tenant, invoice["id"]))
+
+    def take_page(self) -> list[tuple[str, str]]:
+        """The drafts of the customers at hand, who are done with."""
+        page, self.page = self.page, []
+        return page
 
     def document(self) -> dict[str, Any]:
         """As `--json` prints it."""

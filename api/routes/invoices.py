@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -49,6 +51,11 @@ _PAYMENT: Final[dict[str, Any]] = {
 _REFUSED: Final = {"not_found": 404}
 PENDING_STATES: Final = frozenset({"draft", "open"})
 """What `state=pending` asks for."""
+
+NUMBER_SECONDS: Final = 2.0
+"""How long whoever asks for an invoice that was just finalized waits for its number, which another partition gives."""
+
+NUMBER_LOOK_SECONDS: Final = 0.02
 
 
 @router.post(
@@ -215,18 +222,37 @@ async def _known(tollgate: Application, token: Token, customer: str) -> None:
 
 
 async def _invoice(tollgate: Application, token: Token, name: str) -> Document:
-    body = await tollgate.documents.get(token.tenant, INVOICE, name)
-    if body is None:
+    async def read() -> list[Document]:
+        body = await tollgate.documents.get(token.tenant, INVOICE, name)
+        return [body] if body is not None else []
+
+    found = await _numbered(read)
+    if not found:
         raise not_found("invoice with this id")
-    return body
+    return found[0]
 
 
 async def _listed(tollgate: Application, token: Token, customer: str) -> list[Document]:
     billing = await tollgate.documents.get(token.tenant, COUNTER, types.billing_id(customer))
     ids = [one["id"] for one in billing["invoices"]] if billing is not None else []
     closer = await tollgate.parts.closing()
-    found = await closer.documents(token.tenant, [(INVOICE, one) for one in ids])
-    return [found[INVOICE, one] for one in ids if (INVOICE, one) in found]
+
+    async def read() -> list[Document]:
+        found = await closer.documents(token.tenant, [(INVOICE, one) for one in ids])
+        return [found[INVOICE, one] for one in ids if (INVOICE, one) in found]
+
+    return await _numbered(read)
+
+
+async def _numbered(read: Callable[[], Awaitable[list[Document]]]) -> list[Document]:
+    """Invoices as they are once none of them waits for its number: what is finalized is not shown as a draft. After
+    NUMBER_SECONDS as they are then."""
+    deadline = time.monotonic() + NUMBER_SECONDS
+    while True:
+        found = await read()
+        if not any(one.get("numbering") for one in found) or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(NUMBER_LOOK_SECONDS)
 
 
 def _ends_in(body: Document, window: Period) -> bool:

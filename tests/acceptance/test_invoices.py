@@ -95,15 +95,10 @@ def invoices(tenant: Tenant, name: str) -> list[dict[str, Any]]:
 
 
 def first_invoice(tenant: Tenant, name: str) -> dict[str, Any]:
-    """The one invoice of a customer, once it has its number."""
-
-    def numbered() -> dict[str, Any] | None:
-        (only,) = invoices(tenant, name)
-        return only if only["number"] else None
-
-    found = until(numbered, f"the invoice of {name}")
-    assert found is not None
-    return found
+    """The one invoice of a customer: final where it was made at once, and so with its number."""
+    (only,) = invoices(tenant, name)
+    assert only["number"], only
+    return only
 
 
 def adds_up(invoice: dict[str, Any]) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from schemas import invoicing_commands as types
 from schemas.commands import CUSTOMER_PUT
-from schemas.period import DAY, parse_time
+from schemas.period import DAY, Period, parse_time
 from tests.fakes.billing import BillingWorld
 from tests.fakes.partition import event
 
@@ -152,3 +153,26 @@ async def test_a_final_invoice_is_left_alone_and_a_draft_is_not_sent_again(world
     assert await world.another_closer().finalize_all([("default", world.invoices()[0]["id"])]) == 0
     assert await world.jobs.close(parse_time("2026-04-03T00:00:00Z") + DAY) == 0
     assert [one["number"] for one in world.invoices()] == ["INV-000001"]
+
+
+async def test_all_pages_are_finalized_each_as_it_is_drafted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More customers than a page, and more invoices than a summary names: each gets one number, without a gap."""
+    monkeypatch.setattr("invoicing.close.PAGE", 2)
+    monkeypatch.setattr("invoicing.summary.INVOICES_TOLD", 3)
+    names = [f"c{number}" for number in range(7)]
+    for name in names:
+        data = {"meter": "calls", "quantity": 1}
+        world.partition.usage(event(f"e-{name}", "usage.reported", data, subject=name, time="2026-03-05T00:00:00Z"))
+    march = Period(parse_time("2026-03-01T00:00:00Z"), parse_time("2026-04-01T00:00:00Z"))
+    pages: list[int] = []
+
+    async def drafted(page: Sequence[tuple[str, str]]) -> None:
+        pages.append(await world.closer.finalize_all(page, refresh=False))
+
+    summary = await world.closer.close(march, drafted=drafted)
+    assert (summary.drafted, len(summary.invoices), pages) == (7, 3, [2, 2, 2, 1])
+    final = world.invoices()
+    assert sorted(one["customer"] for one in final) == names
+    assert sorted(one["number"] for one in final) == [f"INV-{at:06d}" for at in range(1, 8)]
+    again = await world.closer.close(march, drafted=drafted)
+    assert (again.drafted, again.unchanged, pages) == (0, 0, [2, 2, 2, 1])
