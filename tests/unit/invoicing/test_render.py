@@ -142,3 +142,13 @@ def test_an_exact_amount_has_at_least_the_places_of_its_currency(decimal: str, c
 def test_thousands_are_kept_apart(decimal: str, shown: str) -> None:
     """The fraction is left as it is."""
     assert grouped(decimal) == shown
+
+
+def test_no_word_is_too_long_for_its_column() -> None:
+    """Names of two hundred characters stay on the page, on lines of their own column, and are copied as one word."""
+    name = "".join(f"w{at:03}" for at in range(50))
+    to = {"name": name, "address": name, "email": f"{name}@x.example"}
+    drawn = pdf(invoice(customer=name, bill_to=to, number=None), [Day("2026-10-05", name, "1", "2")], SELLER)
+    said = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(drawn)).pages)
+    assert max(map(len, re.findall(r"w\d\w*", said))) < 120
+    assert re.sub(r"\s", "", said).count(name) == 4
