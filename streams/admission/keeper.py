@@ -85,8 +85,13 @@ class HoldKeeper:
         """Ends what has expired in these partitions, and moves their marks on; how many holds expired."""
         expired = 0
         for partition in partitions:
-            for account in await self._store.due(partition, self._now_ms(), SWEPT_AT_ONCE):
-                expired += (await self._store.sweep(partition, account))[0]
+            found = True
+            while found:  # not while something is due: that is this clock's word, and what has expired Redis's
+                found = False
+                for account in await self._store.due(partition, self._now_ms(), SWEPT_AT_ONCE):
+                    ended, forgotten = await self._store.sweep(partition, account)
+                    expired += ended
+                    found = found or ended + forgotten > 0
         if partitions and time.monotonic() - self._marked >= MARK_SECONDS:
             self._marked = time.monotonic()
             for partition, end in (await journal_ends(self._bootstrap, partitions)).items():

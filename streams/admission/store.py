@@ -44,6 +44,9 @@ from streams.admission.wire import NoScript, Wire, Word
 DIRECTORY_KEPT_MS: Final = 25 * 60 * 60 * 1000
 """A directory entry outlives the hold it is about by this: ended holds are answered for 24 hours."""
 
+MORE: Final = [b"more"]
+"""A script has only ended expired holds, as many as one call may, and is to be called again."""
+
 DENIAL_KEPT_MS: Final = 24 * 60 * 60 * 1000
 
 BYTES_SENT_MAX: Final = 1_024
@@ -293,7 +296,10 @@ class HoldStore:
         self.when_lost()
 
     async def _run(self, name: str, keys: list[str], account: str, *arguments: Word) -> Any:
-        return await self._eval(name, keys, account, "" if self.now_ms is None else self.now_ms, *arguments)
+        while True:
+            answer = await self._eval(name, keys, account, "" if self.now_ms is None else self.now_ms, *arguments)
+            if answer != MORE:
+                return answer
 
     async def _eval(self, name: str, keys: list[str], *arguments: Word) -> Any:
         known = self._scripts.get(name)

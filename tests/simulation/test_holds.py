@@ -17,6 +17,7 @@ from schemas.errors import Conflict, Unavailable
 from streams.accounts.port import Position
 from streams.accounts.redis import RedisAccounts
 from streams.admission.answers import Denial, Standing
+from streams.admission.keeper import HoldKeeper
 from tests.deployment import settings_in
 from tests.simulation.conftest import Place, place_of
 
@@ -185,6 +186,50 @@ async def test_a_hold_expires_by_redis_s_clock_and_its_money_comes_free(place: P
     assert sum(await store.sweep(0, "1:t:c")) == 2
     assert await store.due(0, store.now_ms, 10) == []
     assert await place.redis.exists("{0}:h:1:t:c", "{0}:hx:1:t:c", "{0}:hf:1:t:c") == 0
+
+
+async def test_a_thousand_holds_that_expire_at_once_are_counted_by_no_answer(place: Place) -> None:
+    """One call of a script ends no more than 200, so that Redis serves others too: the question is asked again."""
+    await place.ledger.apply(rich(1_000 * NANOS))
+    admission, store = place.admission, place.admission.store
+    store.now_ms = 1_000_000
+    for _ in range(1_000):
+        granted(await admission.hold("t", "c", Ask(AmountAsk(NANOS)), ttl_seconds=10))
+    assert (await admission.held("t", "c"))[1:] == (1_000 * NANOS, 0)
+    store.now_ms += 10_000
+    assert granted(await admission.hold("t", "c", Ask(AmountAsk(1_000 * NANOS)))).available == 0
+
+
+async def test_one_round_of_the_sweeper_ends_all_that_has_expired(place: Place) -> None:
+    """However many of one customer and however many customers; then, and a day later, nothing is due any more."""
+    store = place.admission.store
+    customers = [f"c-{number}" for number in range(150)]
+    accounts = [new_account("t", customer) for customer in ("c", *customers)]
+    for account in accounts:
+        account.balance, account.currency = 1_000 * NANOS, "USD"
+    await place.ledger.apply(*accounts)
+    store.now_ms = 1_000_000
+    for customer in [*customers, *("c" for _ in range(1_000))]:
+        granted(await place.admission.hold("t", customer, Ask(AmountAsk(NANOS)), ttl_seconds=10))
+    keeper = HoldKeeper("", store, 1, lambda: store.now_ms or 0)
+    assert await keeper.tend([0]) == 0
+    store.now_ms += 10_000
+    assert await keeper.tend([0]) == 1_150
+    assert await keeper.count_open([0]) == 0
+    assert await store.due(0, store.now_ms, 10) == []
+    store.now_ms += 24 * 3600 * 1000
+    assert await keeper.tend([0]) == 0
+    assert await place.redis.keys("{0}:h*:1:t:c*") == []
+
+
+async def test_a_sweeper_whose_clock_is_ahead_of_redis_s_comes_to_an_end(place: Place) -> None:
+    """What it takes to be due is still open."""
+    await place.ledger.apply(rich(10 * NANOS))
+    store = place.admission.store
+    store.now_ms = 1_000_000
+    one = granted(await place.admission.hold("t", "c", Ask(AmountAsk(NANOS)), ttl_seconds=10))
+    assert await HoldKeeper("", store, 1, lambda: 2_000_000).tend([0]) == 0
+    assert granted(await place.admission.find("t", one.hold_id)).state == "open"
 
 
 async def test_an_account_that_changed_is_seen_before_anything_is_held(place: Place) -> None:

@@ -7,7 +7,7 @@
 -- Atomic because account and holds change together when an entry of the ledger ends a hold: parted they would show money
 -- twice or not at all.
 -- Cost: four commands, 10 us.
-expire(clock(ARGV[2]))
+if expire(clock(ARGV[2])) == DUE_MAX then return MORE end
 local wrong, offset = look(ARGV[3], ARGV[4], ARGV[5])
 if wrong and wrong[1] == 'untrusted' then return wrong end
 local names = {}

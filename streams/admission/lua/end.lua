@@ -6,7 +6,7 @@
 -- Atomic because of two that end it at once one must find it ended.
 -- Cost: some 10 commands, 20 us.
 local now = clock(ARGV[2])
-expire(now)
+if expire(now) == DUE_MAX then return MORE end
 local id = ARGV[3]
 local stands = redis.call('HMGET', HOLDS, 'h:' .. id, 'e:' .. id)
 if stands[1] then

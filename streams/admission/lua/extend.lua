@@ -10,7 +10,7 @@
 -- Atomic for the same reason as reserve. An expiry never moves to before where it was: a stream that renews is not swept.
 -- Cost: as reserve.
 local now = clock(ARGV[2])
-expire(now)
+if expire(now) == DUE_MAX then return MORE end
 local id = ARGV[6]
 local stands = redis.call('HMGET', HOLDS, 'h:' .. id, 'e:' .. id)
 if not stands[1] then

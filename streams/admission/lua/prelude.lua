@@ -14,6 +14,9 @@
 -- An open hold is a MessagePack array, see streams.admission.values.Hold; an ended one, see values.Ended.
 local KEPT_MS = 86400000
 local DUE_MAX = 200
+-- The answer of any script of admission that has ended so many and done nothing else: to be called again, so that no
+-- call takes long and no answer counts what has expired.
+local MORE = {'more'}
 -- Whose holds the functions below are about; a script about several customers sets them for each.
 local HOLDS, EXPIRY, FORGET, SWEEP, NAME = KEYS[3], KEYS[4], KEYS[5], KEYS[6], ARGV[1]
 local ZERO = string.rep('0', 30)
@@ -146,7 +149,7 @@ local function settle(id, state, charged, seq, meters, used, now)
   redis.call('HSET', HOLDS, 'h:' .. id, cmsgpack.pack(hold))
 end
 
--- Ends what has expired, so that no answer counts it; how many.
+-- Ends what has expired, DUE_MAX at most; how many.
 local function expire(now)
   local ids = redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, DUE_MAX)
   for _, id in ipairs(ids) do

@@ -12,7 +12,7 @@
 -- must not both get the last of it. The account's bytes stand for all that rooms were computed from.
 -- Cost: some 15 commands on small values, 20-40 us.
 local now = clock(ARGV[2])
-expire(now)
+if expire(now) == DUE_MAX then return MORE end
 local id, digest = ARGV[6], ARGV[7]
 if KEYS[7] then
   local customer = redis.call('GET', KEYS[7])

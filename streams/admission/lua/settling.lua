@@ -7,7 +7,7 @@
 -- applied, in that same step: in no moment does the money look free.
 -- Cost: some 6 commands, 15 us.
 local now = clock(ARGV[2])
-expire(now)
+if expire(now) == DUE_MAX then return MORE end
 local id = ARGV[3]
 local stands = redis.call('HMGET', HOLDS, 'h:' .. id, 'e:' .. id)
 if not stands[1] then
