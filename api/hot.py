@@ -29,7 +29,7 @@ HOT_BODY_MAX_BYTES: Final = 64 * 1024
 """A larger body goes the long way."""
 
 _JSON: Final = frozenset((JSON.encode(), f"{JSON}; charset=utf-8".encode()))
-_UNUSUAL: Final = (b"transfer-encoding", b"expect")
+_UNUSUAL: Final = frozenset((b"transfer-encoding", b"expect"))
 
 
 class HotRoute(NamedTuple):
@@ -82,7 +82,7 @@ class HotRoutes:
             headers.get(b"content-type") not in _JSON
             or not (length.isdigit() and 0 < int(length) <= HOT_BODY_MAX_BYTES)
             or len(headers) != len(scope["headers"])  # one of them came twice
-            or any(name in headers for name in _UNUSUAL)
+            or not _UNUSUAL.isdisjoint(headers)
         ):
             return None
         text = token_text(scope["headers"])
@@ -94,10 +94,8 @@ class HotRoutes:
             return None
         if token is None or route.scope not in token.scopes:
             return None
-        if self._buckets.take(token.id, cost_of("POST", route.path)) > 0:
-            return None
-        self._buckets.take(token.id, int(length) / BODY_BYTES_PER_UNIT, may_owe=True)
-        return token
+        body_cost = int(length) / BODY_BYTES_PER_UNIT
+        return token if self._buckets.take(token.id, cost_of("POST", route.path), body_cost) == 0 else None
 
     async def _answer(self, route: HotRoute, token: Token, receive: Receive) -> Response:
         try:

@@ -52,10 +52,11 @@ class Buckets:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """By token: units left, and when that was so."""
 
-    def take(self, token_id: str, cost: float, *, may_owe: bool = False) -> float:
+    def take(self, token_id: str, cost: float, besides: float = 0.0, *, may_owe: bool = False) -> float:
         """Takes `cost` units and answers 0, or takes none and answers in how many seconds there are enough.
 
-        What may be owed is taken in any case. A request that costs more than a full bucket needs a full one."""
+        What may be owed is taken in any case, and what is taken `besides` may be. A request that costs more than a full
+        bucket needs a full one."""
         if self._per_second == 0:
             return 0.0
         at = self._elapsed_seconds()
@@ -65,7 +66,7 @@ class Buckets:
         if missing > 0 and not may_owe:
             self._left[token_id] = left, at
             return missing / self._per_second
-        self._left[token_id] = left - cost, at
+        self._left[token_id] = left - cost - besides, at
         if len(self._left) > BUCKETS_MAX:
             self._left.popitem(last=False)
         return 0.0

@@ -15,9 +15,10 @@ Errors: InvalidInput `unknown_meter`, and those of `rating.sizing` and of measur
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
 
 from rating.book import CompiledCatalogue
 from rating.measure import compile_dimensions
@@ -52,8 +53,7 @@ BoundKind = Literal["wallet", "budget", "quota", "reach"]
 Reason = Literal["quota", "budget", "wallet", "subscription", "customer_closed", "unavailable"]
 
 
-@dataclass(frozen=True, slots=True)
-class MeterAsk:
+class MeterAsk(msgspec.Struct, frozen=True):
     """So much of a meter, a built-in level or a feature."""
 
     meter: str
@@ -61,16 +61,14 @@ class MeterAsk:
     """Nano-units."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventAsk:
+class EventAsk(msgspec.Struct, frozen=True):
     """An event that is yet to come, with its largest counts."""
 
     type: str
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class AmountAsk:
+class AmountAsk(msgspec.Struct, frozen=True):
     """So much money; `meter`: what it is for."""
 
     amount: int
@@ -81,13 +79,12 @@ class AmountAsk:
 Wish: TypeAlias = MeterAsk | EventAsk | AmountAsk
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """What a customer asks for."""
 
     wish: Wish
     user: str | None = None
-    dimensions: Mapping[str, str] = field(default_factory=dict)
+    dimensions: Mapping[str, str] = msgspec.field(default_factory=dict)
     session: str = ""
     allocation: str = ""
 
@@ -114,8 +111,7 @@ class Denied(NamedTuple):
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(msgspec.Struct, frozen=True):
     """What an ask comes to. The wallet's bound comes first, and is always there."""
 
     currency: str

@@ -58,6 +58,8 @@ class CompiledMeter:
     """The quantity of an event in nano-units."""
     dimensions: Callable[[Measurable], Dimensions]
     """The dimensions of an event, pairs (name, text)."""
+    bounds: frozenset[str]
+    """Those of them that say whether a bound is crossed."""
     priced: bool
     """Whether any price is for it; one without only counts."""
     how: How | None
@@ -206,7 +208,9 @@ def _compile_meter(meter: catalog_shapes.Meter, priced: bool) -> CompiledMeter:
         measure, signed = compile_measure(parsed), may_be_negative(parsed, meter.event_type)
     of_period = _OF_THE_PERIOD.get(how)
     fields = fields_of(parsed) if how == "sum" and not signed else None
-    return CompiledMeter(meter.id, measure, _dimensions(meter), priced, of_period, signed, value_of, fields)
+    return CompiledMeter(
+        meter.id, measure, _dimensions(meter), frozenset(meter.bounds), priced, of_period, signed, value_of, fields
+    )
 
 
 def _dimensions(meter: catalog_shapes.Meter) -> Callable[[Measurable], Dimensions]:

@@ -14,10 +14,11 @@ the event itself brings, `amount_overflow`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from rating.book import CompiledCatalogue
 from rating.match import FOREVER_AGO
@@ -61,8 +62,7 @@ class Priced(NamedTuple):
     kinks: Kinks
 
 
-@dataclass(frozen=True, slots=True)
-class Sized:
+class Sized(msgspec.Struct, frozen=True):
     """What a meter will measure at most, and what that costs at the dearest."""
 
     meter: str
@@ -106,7 +106,7 @@ def size_event(buyer: Buyer, shape: Shape, event_type: str, reach: Mapping[str, 
     sized = []
     for meter in buyer.catalogue.meters_of(event_type, shape.data):
         quantity = max(meter.measure(shape), 0)
-        priced = _priced(buyer, meter.id, _crossings(buyer.catalogue, meter.id, meter.dimensions(shape)))
+        priced = _priced(buyer, meter.id, _crossings(meter.bounds, meter.dimensions(shape)))
         if quantity or any(price.counters or isinstance(price, DynamicPrice) for price, _ in priced):
             sized.append(_size(buyer, meter.id, quantity, priced, meter.priced, reach, shape))
     return sized
@@ -166,17 +166,17 @@ def _size(
 
 def _priced(buyer: Buyer, meter_id: str, known: Iterable[Dimensions]) -> tuple[Priced, ...]:
     found: dict[int, Priced] = {}
+    catalogue, plan, own, now = buyer.catalogue, buyer.plan or None, buyer.own, buyer.now
     for dimensions in known:
-        price = buyer.catalogue.price(meter_id, dimensions, buyer.now, buyer.plan or None, buyer.own)
+        price = catalogue.price(meter_id, dimensions, now, plan, own)
         if price is not None:
             found[id(price)] = Priced(price, _kinks_of(buyer, price))
     return tuple(found.values())
 
 
-def _crossings(catalogue: CompiledCatalogue, meter_id: str, dimensions: Dimensions) -> list[Dimensions]:
+def _crossings(bounds: Container[str], dimensions: Dimensions) -> list[Dimensions]:
     """The dimensions of the largest usage, and those of smaller usage that crosses fewer of the meter's bounds."""
-    meter = catalogue.meter(meter_id)
-    crossed = [pair for pair in dimensions if meter is not None and pair[0] in meter.bounds]
+    crossed = [pair for pair in dimensions if pair[0] in bounds]
     if not crossed:
         return [dimensions]
     fields = tuple(pair for pair in dimensions if pair not in crossed)

@@ -165,9 +165,16 @@ def instant_of(moment: datetime, text: str, pointer: str) -> int:
 
 def format_time(instant: int) -> str:
     """Microseconds to RFC 3339 in UTC, with none, three or six digits of fraction: what the instant needs."""
-    fraction = instant % SECOND
-    precision = "seconds" if not fraction else "microseconds" if fraction % 1000 else "milliseconds"
-    return (EPOCH + instant * MICROSECOND).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+    seconds, fraction = divmod(instant, SECOND)
+    if not fraction:
+        return f"{_text_of(seconds)}Z"
+    thousandths, rest = divmod(fraction, 1000)
+    return f"{_text_of(seconds)}.{fraction:06d}Z" if rest else f"{_text_of(seconds)}.{thousandths:03d}Z"
+
+
+@lru_cache(1024)
+def _text_of(seconds: int) -> str:
+    return (EPOCH + seconds * SECOND * MICROSECOND).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def month_of(instant: int) -> Period:

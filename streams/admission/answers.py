@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from rating.admission import MONEY, Assessment, Bound, Reason
@@ -13,8 +14,7 @@ from schemas.period import format_time
 from streams.admission.values import Ended, Hold
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaLeft:
+class QuotaLeft(msgspec.Struct, frozen=True):
     """A quota that an ask counts in, and what of it is left beside what is used and held."""
 
     meter: str | None
@@ -107,8 +107,7 @@ class Denial:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True):
     """The answer to a check."""
 
     allowed: bool
@@ -135,8 +134,7 @@ class Checked:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """A hold as it stands; of an ended one only what is kept of it."""
 
     hold_id: str
@@ -153,10 +151,10 @@ class Standing:
     session: str = ""
     allocation: str = ""
     settling: bool = False
-    asked: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = msgspec.field(default_factory=dict)
     available: int | None = None
     quotas: tuple[QuotaLeft, ...] = ()
-    affordable: dict[str, int | None] = field(default_factory=dict)
+    affordable: dict[str, int | None] = msgspec.field(default_factory=dict)
     created: bool = False
     """Whether this very call opened it."""
 
@@ -191,8 +189,7 @@ class Standing:
         return told
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
+class Beside(msgspec.Struct, frozen=True):
     """What is told with a hold where it was granted, extended or asked for again."""
 
     available: int

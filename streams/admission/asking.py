@@ -19,10 +19,10 @@ from streams.admission.values import Hold, digits
 def own_id(prefix: str, partition: int, partitions: int) -> str:
     """A new id whose directory entry lies in a partition."""
     begun = prefix + secrets.token_urlsafe(15)
+    checked = crc32(begun.encode())
     for number in itertools.count():
-        found = f"{begun}{number:x}"
-        if crc32(found.encode()) % partitions == partition:
-            return found
+        if crc32(b"%x" % number, checked) % partitions == partition:
+            return f"{begun}{number:x}"
     raise AssertionError("unreachable")
 
 

@@ -60,49 +60,42 @@ class Ended(msgspec.Struct, array_like=True, frozen=True):
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """What open holds hold of each constraint, in their order, at a position of the ledger."""
 
     offset: int
     held: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Granted(Held):
+class Granted(Held, frozen=True):
     """The hold is open; `held` is after it."""
 
     expires_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Extended(Held):
+class Extended(Held, frozen=True):
     """The hold as it is now; `held` is after it."""
 
     hold: Hold
 
 
-@dataclass(frozen=True, slots=True)
-class Refused(Held):
+class Refused(Held, frozen=True):
     """A constraint has no room; nothing changed."""
 
     which: int
 
 
-@dataclass(frozen=True, slots=True)
-class Same(Held):
+class Same(Held, frozen=True):
     """The id names a hold that was asked for in the same words."""
 
     hold: Hold | Ended
 
 
-@dataclass(frozen=True, slots=True)
-class Conflicting:
+class Conflicting(msgspec.Struct, frozen=True):
     """The id names another hold; or the hold has another generation, or is being settled."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     """The account is not the one the caller saw: this one is."""
 
     ledger_id: str
@@ -112,16 +105,14 @@ class Stale:
     """Of a check: what is held of each name beside this account."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trusted:
+class Trusted(msgspec.Struct, frozen=True):
     """A partition as the caller last knew it to be whole."""
 
     ledger_id: str
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Untrusted:
+class Untrusted(msgspec.Struct, frozen=True):
     """The partition is not known to be whole, or lies behind what the caller has seen."""
 
     ledger_id: str
@@ -132,21 +123,18 @@ class Untrusted:
     """What the caller took the partition to be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True):
     """There is no such hold, nor has there been in the last 24 hours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settling:
+class Settling(msgspec.Struct, frozen=True):
     """The settlement of an open hold is on its way; `ours`: it is the one that was told of."""
 
     hold: Hold
     ours: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The hold has ended; `now`: by this call."""
 
     ended: Ended
