@@ -57,6 +57,11 @@ _BEFORE: Final = """
 SELECT count(), max(position_seq) FROM tollgate.invoices
 WHERE tenant = {tenant:String} AND customer = {customer:String} AND state != 'void' AND kind IN ('period', 'final')
     AND position_seq < {to_seq:Int64}"""
+_OVERAGE_BEFORE: Final = """
+SELECT count(), max(position_seq) FROM tollgate.invoices
+WHERE tenant = {tenant:String} AND customer = {customer:String} AND state != 'void' AND kind = 'overage'
+    AND period_start = fromUnixTimestamp64Micro({start:Int64}) AND period_end = fromUnixTimestamp64Micro({end:Int64})
+    AND position_seq < {to_seq:Int64}"""
 _CHARGES: Final = """
 SELECT
     concat(toString(partition), '-', toString(seq), '-', toString(number - 1)), source, event_id,
@@ -158,11 +163,11 @@ async def explain_line(sources: Sources, tenant: str | None, name: str) -> dict[
 
 
 async def _charges(sources: Sources, names: dict[str, str | int], *, adjusting: bool, exact: str) -> dict[str, Any]:
-    from_seq = 0
-    if adjusting:
-        asked = {name: names[name] for name in ("tenant", "customer", "to_seq")}
-        ((count, position),) = await sources.rows.fetch(Query(_BEFORE, asked))
-        from_seq = int(position) if int(count) else 0
+    """Those that came after the invoice before: of late usage the customer's last, else the period's last overage."""
+    asked = ("tenant", "customer", "to_seq") if adjusting else ("tenant", "customer", "to_seq", "start", "end")
+    before = Query(_BEFORE if adjusting else _OVERAGE_BEFORE, {name: names[name] for name in asked})
+    ((count, position),) = await sources.rows.fetch(before)
+    from_seq = int(position) if int(count) else 0
     rows = await sources.rows.fetch(Query(_CHARGES, {**names, "from_seq": from_seq, "limit": CHARGES_SHOWN}))
     amount = rows[0][6] if rows else "0"
     return {

@@ -28,7 +28,7 @@ WITH
     (
         SELECT tenant, customer, id, body
         FROM tollgate.documents
-        WHERE kind = 'invoice' AND {_FINAL} AND JSONExtractString(body, 'kind') IN ('period', 'final')
+        WHERE kind = 'invoice' AND {_FINAL} AND JSONExtractString(body, 'kind') IN ('period', 'final', 'overage')
     ),
     asked AS
     (

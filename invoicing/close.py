@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from invoicing.by_day import Day, day_asks, days_of
 from invoicing.drafting import alike, draft_command
 from invoicing.material import (
     Standing,
+    before_asks,
     check_bound,
     currency_of,
     draft_data,
@@ -61,6 +62,17 @@ Page = Callable[[Sequence[tuple[str, str]]], Awaitable[object]]
 """Is given tenants and ids of the drafts of a page of customers."""
 
 
+class Sums(NamedTuple):
+    """Charges of the periods that are closed, by customer."""
+
+    used: Mapping[str, Sequence[PriceSum]]
+    """Those to bill."""
+    late: Mapping[str, Sequence[PriceSum]]
+    """Of earlier periods."""
+    before: Mapping[str, Sequence[PriceSum]]
+    """Those that were billed while the period ran."""
+
+
 class Closer:
     """Builds invoices of periods and has them drafted."""
 
@@ -74,13 +86,13 @@ class Closer:
         ledger_ends: LedgerEnds,
         now: Callable[[], int],
     ) -> None:
-        self._rows = rows
+        self.rows = rows
         self._reader = reader
         self._settling = Settling(commands)
         self._book = book
         self.partitions = partitions
         self._ledger_ends = ledger_ends
-        self._now = now
+        self.now = now
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def close(
@@ -104,7 +116,7 @@ class Closer:
         after = ("", "")
         while True:
             listed = await asyncio.to_thread(
-                self._rows.customers, after, window.start - LOOK_BACK, window.end, LISTED, tenant
+                self.rows.customers, after, window.start - LOOK_BACK, window.end, LISTED, tenant
             )
             if not listed:
                 return summary
@@ -121,14 +133,13 @@ class Closer:
 
     async def position(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """See `caught_up`."""
-        return await caught_up(self._rows, self._ledger_ends, partitions)
+        return await caught_up(self.rows, self._ledger_ends, partitions)
 
     async def upcoming(self, tenant: str, customer: str, period: Period) -> dict[str, Any] | None:
         """The invoice of a period as it would be now; nothing is kept of it."""
-        reached = await asyncio.to_thread(self._rows.ends)
+        reached = await asyncio.to_thread(self.rows.ends)
         standing = (await self.standings(tenant, [customer]))[customer]
-        used, late = await self._sums(tenant, {customer: (standing, period)}, reached)
-        data = self._built(standing, period, used, late, reached)
+        data = self._built(standing, period, await self._sums(tenant, {customer: (standing, period)}, reached), reached)
         body: dict[str, Any] | None = data["invoice"] if data is not None else None
         return body
 
@@ -154,7 +165,7 @@ class Closer:
         todo: dict[str, list[Period]] = {}
         standings = await self.standings(tenant, customers)
         for name, standing in standings.items():
-            until = standing.account.clock or self._now()
+            until = standing.account.clock or self.now()
             periods = [
                 period
                 for period in list(ending_in(standing.account.spans, window))[:PERIODS_MAX]
@@ -165,12 +176,11 @@ class Closer:
         tries = dict.fromkeys(todo, 0)
         while todo:
             asked = {name: (standings[name], periods[0]) for name, periods in todo.items()}
-            used, late = await self._sums(tenant, asked, reached)
+            sums = await self._sums(tenant, asked, reached)
             drafts = await self._existing(tenant, asked)
             done = await self._draft(
                 [(standings[name], period, drafts.get(name, {})) for name, (_, period) in asked.items()],
-                used,
-                late,
+                sums,
                 reached,
                 summary,
             )
@@ -185,16 +195,16 @@ class Closer:
 
     async def _sums(
         self, tenant: str, asked: Mapping[str, tuple[Standing, Period]], reached: Mapping[int, int]
-    ) -> tuple[dict[str, list[PriceSum]], dict[str, list[PriceSum]]]:
-        asks, late = [], []
+    ) -> Sums:
+        used, late, before = [], [], []
         for standing, period in asked.values():
             to_seq = reached.get(standing.partition, 0)
-            currency = currency_of(standing, self._catalogue(standing, period))
-            asks += usage_asks(standing, currency, period, to_seq)
+            currency = currency_of(standing, self.catalogue(standing, period))
+            used += usage_asks(standing, currency, period, to_seq)
             late += late_asks(standing, currency, period, to_seq)
-        return (
-            _by_customer(await asyncio.to_thread(self._rows.sums, tenant, asks)),
-            _by_customer(await asyncio.to_thread(self._rows.sums, tenant, late)),
+            before += before_asks(standing, currency, period)
+        return Sums(
+            *[_by_customer(await asyncio.to_thread(self.rows.sums, tenant, asks)) for asks in (used, late, before)]
         )
 
     async def _existing(self, tenant: str, asked: Mapping[str, tuple[Standing, Period]]) -> dict[str, dict[str, Any]]:
@@ -218,29 +228,29 @@ class Closer:
         self,
         standing: Standing,
         period: Period,
-        used: Mapping[str, list[PriceSum]],
-        late: Mapping[str, list[PriceSum]],
+        sums: Sums,
         reached: Mapping[int, int],
     ) -> dict[str, Any] | None:
         name = standing.account.customer
         return draft_data(
             standing,
-            self._catalogue(standing, period),
+            self.catalogue(standing, period),
             period,
-            used.get(name, ()),
-            late.get(name, ()),
+            sums.used.get(name, ()),
+            sums.late.get(name, ()),
+            sums.before.get(name, ()),
             reached.get(standing.partition, 0),
-            standing.account.clock or self._now(),
+            standing.account.clock or self.now(),
         )
 
-    def _catalogue(self, standing: Standing, period: Period) -> CompiledCatalogue | None:
+    def catalogue(self, standing: Standing, period: Period) -> CompiledCatalogue | None:
+        """The tenant's catalogue at the end of a period."""
         return self._book.catalogue(standing.tenant, self._book.position, period.end - 1)
 
     async def _draft(
         self,
         asked: Sequence[tuple[Standing, Period, Mapping[str, Any]]],
-        used: Mapping[str, list[PriceSum]],
-        late: Mapping[str, list[PriceSum]],
+        sums: Sums,
         reached: Mapping[int, int],
         summary: Summary,
     ) -> list[bool]:
@@ -252,7 +262,7 @@ class Closer:
         sent: list[int] = []
         for place, (standing, period, drafts) in enumerate(asked):
             summary.periods += 1
-            data = self._built(standing, period, used, late, reached)
+            data = self._built(standing, period, sums, reached)
             if data is None:
                 summary.empty += 1
                 for name, stands in drafts.items():
@@ -296,10 +306,10 @@ class Closer:
             for _ in range(STALE_TRIES):
                 standings = await self.standings(tenant, [body["customer"]])
                 asked = {body["customer"]: (standings[body["customer"]], period)}
-                used, late = await self._sums(tenant, asked, reached)
+                sums = await self._sums(tenant, asked, reached)
                 drafts = await self._existing(tenant, asked)
                 own = [(standings[body["customer"]], period, drafts.get(body["customer"], {}))]
-                if all(await self._draft(own, used, late, reached, Summary())):
+                if all(await self._draft(own, sums, reached, Summary())):
                     break
             body = await self.invoice(tenant, invoice_id)
             if body["state"] != "draft":
@@ -368,7 +378,7 @@ class Closer:
     async def days(self, tenant: str, body: Mapping[str, Any]) -> list[Day]:
         """The usage that an invoice billed, day by day. Errors: Unavailable."""
         asks = day_asks(body)
-        sums = await asyncio.to_thread(self._rows.sums, tenant, asks) if asks else []
+        sums = await asyncio.to_thread(self.rows.sums, tenant, asks) if asks else []
         compiled = self._book.catalogue(tenant, self._book.position, period_from(body["period"]).end - 1)
         meters = compiled.catalog.meters if compiled is not None else ()
         return days_of(sums, body, {meter.id: meter.name for meter in meters if meter.name})

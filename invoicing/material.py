@@ -11,7 +11,7 @@ from typing import Any
 
 from invoicing.build import Fee, Late, Material, Shortfall, UsageSum, build, without_tiers
 from invoicing.usage_rows import Ask, PriceSum
-from rating.billing import DRAFT, finals, gaps, reserved, revision
+from rating.billing import DRAFT, VOID, finals, gaps, overages, reserved, revision
 from rating.book import CompiledCatalogue
 from rating.commitment import Commitment
 from rating.effects.subscriptions import bill_to
@@ -21,7 +21,7 @@ from schemas.account import POSTPAID, Account
 from schemas.catalog_shapes import Plan
 from schemas.documents import encode_body
 from schemas.errors import InvariantBroken
-from schemas.invoice import PERIODIC, Identity, InvoiceKind, Tier, period_document, period_from, tax_ratio
+from schemas.invoice import PERIODIC, Draft, Identity, InvoiceKind, Tier, period_document, period_from, tax_ratio
 from schemas.money import format_nanos, round_half_even
 from schemas.period import Period, format_time, parse_time, period_of
 
@@ -88,17 +88,28 @@ def late_asks(standing: Standing, currency: str, period: Period, to_seq: int) ->
     ]
 
 
+def before_asks(standing: Standing, currency: str, period: Period) -> list[Ask]:
+    """The period's charges that overage invoices have billed while it ran."""
+    return [
+        Ask(standing.account.customer, period, first, last)
+        for one in overages(standing.billing, period, currency)
+        if one["state"] != VOID
+        for first, last in one["covers"]
+    ]
+
+
 def draft_data(
     standing: Standing,
     catalogue: CompiledCatalogue | None,
     period: Period,
     used: Sequence[PriceSum],
     late: Sequence[PriceSum],
+    before: Sequence[PriceSum],
     to_seq: int,
     now: int,
 ) -> dict[str, Any] | None:
     """The data of the command that drafts the period's invoice; None where there is nothing to bill, or its invoice
-    is final already."""
+    is final already. What was billed `before` counts towards minimums and commitment, which are the whole period's."""
     account = standing.account
     currency = currency_of(standing, catalogue, used)
     if not currency:
@@ -107,7 +118,7 @@ def draft_data(
         return None
     number = revision(standing.billing, period, currency)
     identity = Identity(standing.tenant, account.customer, currency, period, _kind(standing, period), revision=number)
-    plan_id = _plan_of(account, period)
+    plan_id = plan_of(account, period)
     plan = catalogue.plan(plan_id) if catalogue is not None and plan_id else None
     span = account.span_at(period.end - 1)
     fees, takes, discount = _recurring(standing, catalogue, period, identity.id)
@@ -116,9 +127,9 @@ def draft_data(
         Material(
             identity,
             "postpaid" if account.terms.collection == POSTPAID else "prepaid",
-            [_usage(one, catalogue, account) for one in sums if one.amount or one.price_id],
+            [usage_sum(one, catalogue, account) for one in sums if one.amount or one.price_id],
             fees,
-            _shortfalls(catalogue, account, plan, period, sums) if catalogue is not None else [],
+            _shortfalls(catalogue, account, plan, period, [*sums, *before]) if catalogue is not None else [],
             _late(standing, late, catalogue, currency),
             discount.discount if discount is not None else None,
             tax_ratio(standing.customer.get("tax_rate")),
@@ -129,9 +140,7 @@ def draft_data(
     )
     if draft is None:
         return None
-    body = draft.document(now)
-    if len(encode_body(body)) > BODY_MAX_BYTES:
-        body = without_tiers(draft).document(now)
+    body = fitting(draft, now)
     billed = {one.period for one in late if one.currency == currency}
     adjusts = [
         {**period_document(ask.period), "from": ask.from_seq, "to": ask.to_seq}
@@ -146,6 +155,12 @@ def draft_data(
         "adjusts": adjusts,
         "takes": takes,
     }
+
+
+def fitting(draft: Draft, now: int) -> dict[str, Any]:
+    """The document of a draft; where it would be too large, with less detail."""
+    body = draft.document(now)
+    return body if len(encode_body(body)) <= BODY_MAX_BYTES else without_tiers(draft).document(now)
 
 
 def currency_of(standing: Standing, catalogue: CompiledCatalogue | None, used: Sequence[PriceSum] = ()) -> str:
@@ -182,11 +197,13 @@ def _kind(standing: Standing, period: Period) -> InvoiceKind:
     return "final" if ends else "period"
 
 
-def _plan_of(account: Account, period: Period) -> str:
+def plan_of(account: Account, period: Period) -> str:
+    """The plan that a period ends with, or else began with; empty: none."""
     return account.plan_at(period.end - 1) or account.plan_at(period.start)
 
 
-def _usage(one: PriceSum, catalogue: CompiledCatalogue | None, account: Account) -> UsageSum:
+def usage_sum(one: PriceSum, catalogue: CompiledCatalogue | None, account: Account) -> UsageSum:
+    """Charges of a price as a line has them."""
     return UsageSum(
         one.price_id,
         one.meter,
@@ -363,7 +380,7 @@ def _late(
         if one.currency != currency or not (one.amount or one.quantity) or one.period not in invoices:
             continue
         name = invoices[one.period]
-        found.append(Late(one.period, standing.numbers.get(name, name), _usage(one, None, standing.account)))
+        found.append(Late(one.period, standing.numbers.get(name, name), usage_sum(one, None, standing.account)))
     return found
 
 

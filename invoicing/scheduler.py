@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -31,6 +32,7 @@ from invoicing.flows.http_services import HttpServices
 from invoicing.flows.plans import KnownPlans
 from invoicing.jobs import Due, Jobs
 from invoicing.opening import LOCK, PUBLISH_SECONDS, now, opened
+from invoicing.overage import bill_overage
 from invoicing.reconcile import drift_of
 from invoicing.stripe.gateway import StripeGateway
 from invoicing.stripe.mirror import Tenant, mirror
@@ -358,7 +360,11 @@ async def _flows(parts: Parts) -> None:
 
     services = HttpServices(parts.settings)
     try:
-        around = Around(services.services, KnownPlans(parts.book, parts.accounts, partitions, now))
+        around = Around(
+            services.services,
+            KnownPlans(parts.book, parts.accounts, partitions, now),
+            partial(bill_overage, parts.closer),
+        )
         await follow(str(parts.settings.kafka_bootstrap), around, parts.send)
     finally:
         await services.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from schemas.invoice import PERIODIC, period_from
+from schemas.invoice import OVERAGE, PERIODIC, period_from
 from schemas.period import Period
 
 INVOICES_MAX: Final = 400
@@ -85,6 +85,15 @@ def finals(billing: Mapping[str, Any], currency: str) -> dict[Period, str]:
     }
 
 
+def overages(billing: Mapping[str, Any], period: Period, currency: str) -> list[Billing]:
+    """Invoices of a period's overage, those that are void too."""
+    return [
+        one
+        for one in billing["invoices"]
+        if one["kind"] == OVERAGE and one["currency"] == currency and period_from(one) == period
+    ]
+
+
 def gaps(billing: Mapping[str, Any], period: Period, currency: str, until: int, but: str = "") -> list[tuple[int, int]]:
     """Seqs below `until`, from and before, whose usage of a period no standing invoice bills. `but`: the draft that is
     built anew, which holds nothing against itself."""
@@ -92,7 +101,7 @@ def gaps(billing: Mapping[str, Any], period: Period, currency: str, until: int, 
     for one in _standing(billing, but):
         if one["currency"] != currency:
             continue
-        if one["kind"] in PERIODIC and period_from(one) == period:
+        if (one["kind"] in PERIODIC or one["kind"] == OVERAGE) and period_from(one) == period:
             taken += [(first, last) for first, last in one["covers"]]
         taken += [(of["from"], of["to"]) for of in one["adjusts"] if period_from(of) == period]
     found, reached = [], 0

@@ -158,6 +158,8 @@ class SubscriptionTold(msgspec.Struct, kw_only=True, frozen=True):
     old_plan: str | None = None
     new_plan: str | None = None
     reason: str | None = None
+    exceeded_at: str | None = None
+    """Of `subscription.usage_exceeded`: when, by the customer's time."""
 
 
 class InvoiceTold(msgspec.Struct, kw_only=True, frozen=True):

@@ -28,6 +28,8 @@ State = Literal["draft", "open", "paid", "overdue", "void", "uncollectible"]
 
 PERIODIC: Final = frozenset({"period", "final"})
 """Kinds that bill the usage of a period: `final` is the one with which the plan ended."""
+OVERAGE: Final = "overage"
+"""Bills what a period that still runs has come to; the period's own invoice has the rest."""
 OWED: Final = frozenset({"open", "overdue", "uncollectible"})
 """States in which a payment is still expected or at least welcome."""
 FINAL: Final = frozenset({"open", "paid", "overdue", "uncollectible"})

@@ -15,6 +15,7 @@ from invoicing.flows.ports import Services
 from schemas.catalog_shapes import Plan
 from schemas.commands import ORDER_CREATE, Command
 from schemas.money import format_nanos
+from schemas.period import parse_time
 
 UPGRADE_DAYS: Final = 7
 """How long an order waits that proposes an upgrade."""
@@ -41,12 +42,17 @@ class Plans(Protocol):
         """The tenant's plans and their currency."""
 
 
+Billing = Callable[[str, str, str, int], Awaitable[object]]
+"""Bills the overage of a tenant's customer for a cause, at a time; once. Errors: Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
     """What a handler works with."""
 
     services: Services
     plans: Plans
+    overage: Billing
 
 
 Handler = Callable[[Told, Around], Awaitable[list[Command]]]
@@ -78,7 +84,7 @@ async def status(told: Told, around: Around) -> list[Command]:
 
 
 async def upgrade(told: Told, around: Around) -> list[Command]:
-    """quota.exceeded, subscription.usage_exceeded: an order for the next plan, if there is one to sell."""
+    """quota.exceeded: an order for the next plan, if there is one to sell."""
     if not await around.services.accounts.validate_user(told.customer):
         return []
     current = await around.plans.plan_of(told.tenant, told.customer)
@@ -108,6 +114,12 @@ async def storage_upgrade(told: Told, around: Around) -> list[Command]:
     return await upgrade(told, around)
 
 
+async def overage(told: Told, around: Around) -> list[Command]:
+    """subscription.usage_exceeded: an invoice of what the running period has come to."""
+    await around.overage(told.tenant, told.customer, told.id, parse_time(told.data["exceeded_at"]))
+    return []
+
+
 def next_plan(plans: tuple[Plan, ...], current: str) -> Plan | None:
     """The cheapest plan of the same interval that is dearer than the current one; without one, the cheapest at all."""
     having = next((plan for plan in plans if plan.id == current), None)
@@ -131,7 +143,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "order.canceled": status,
     "order.refunded": status,
     "quota.exceeded": upgrade,
-    "subscription.usage_exceeded": upgrade,
+    "subscription.usage_exceeded": overage,
     "storage.quota_exceeded": storage_upgrade,
 }
 """By event type; of all others nothing is done."""

@@ -31,7 +31,7 @@ from rating.effects.subscription_body import (
     told_by_others,
     unheard_of,
 )
-from rating.subscription_document import item_document
+from rating.subscription_document import from_document, item_document
 from rating.subscriptions import LIVE, Subscription
 from rating.turn import Effect, Naming, NoEffect, Refused, Turn
 from schemas import invoicing_commands as types
@@ -248,8 +248,18 @@ def payment_failed(turn: Turn) -> None:
 
 
 def usage_exceeded(turn: Turn) -> None:
-    """subscription.usage_exceeded: overage is charged as it comes."""
-    raise NoEffect
+    """subscription.usage_exceeded: the usage was charged as it came; told on, so that it is billed at once."""
+    document = turn.document(SUBSCRIPTION, turn.event.data["subscription_id"])
+    if document is None or document["status"] not in LIVE:
+        raise NoEffect
+    subscription, at = from_document(document), turn.account.clock or turn.event.occurred_at
+    tell(
+        turn,
+        "subscription.usage_exceeded",
+        subscription,
+        exceeded_at=format_time(at),
+        reason=turn.event.data.get("reason"),
+    )
 
 
 def end_all(turn: Turn, reason: str) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 from invoicing.close import Closer
 from invoicing.jobs import Jobs
 from invoicing.usage_rows import Ask, PriceSum
+from schemas import invoicing_commands as types
 from schemas.account import account_key, pack_account
 from schemas.commands import Command
 from schemas.documents import decode_body
 from schemas.ledger import rows
-from schemas.period import Period
+from schemas.period import Period, parse_time
 from streams.accounts.port import Position
 from tests.fakes.commands import FakeCommands
-from tests.fakes.partition import NOW, MemoryPartition
+from tests.fakes.partition import NOW, MemoryPartition, event
 
 
 class FakeReader:
@@ -125,3 +126,37 @@ class BillingWorld:
     def account(self, customer: str) -> Any:
         """A customer's account."""
         return self.partition.accounts[account_key("default", customer)]
+
+
+class ClockWorld(BillingWorld):
+    """One customer, `c`, on a test clock; what is due is done when the clock moves. A meter `calls`."""
+
+    def __init__(self, catalog: str) -> None:
+        super().__init__(catalog)
+        self.names = iter(range(1_000))
+
+    async def do(self, event_type: str, **data: Any) -> Any:
+        """A command that is carried out."""
+        done = await self.command(data.pop("to", "c"), event_type, f"n{next(self.names)}", **data)
+        assert done.status == "done", done
+        return done
+
+    async def at(self, time: str) -> None:
+        """The clock moves on; nothing is done by itself."""
+        await self.do(types.CLOCK_SET, to=types.CLOCKS_CUSTOMER, clock="k", now=time, customers=["c"])
+
+    def use(self, time: str, calls: int) -> None:
+        """Usage at a time."""
+        data = {"meter": "calls", "quantity": calls}
+        (row,) = self.partition.usage(event(f"u{next(self.names)}", "usage.reported", data, subject="c", time=time))
+        assert row["outcome"] == "rated"
+
+    async def jobs_at(self, time: str) -> None:
+        """The clock moves on, and what is due is done."""
+        await self.at(time)
+        await self.jobs.catch_up("default", ["c"], parse_time(time))
+
+    def invoices(self, kind: str = "period") -> list[dict[str, Any]]:
+        """Of a kind, by the end of their period."""
+        found = [one for one in self.documents("invoice") if one["kind"] == kind]
+        return sorted(found, key=lambda one: (one["period"]["end"], one["revision"]))

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import re
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -108,14 +109,16 @@ class World:
         events = [json.loads(record.value) for record in records]
         return [one for one in events if (one["tenantid"], one["subject"]) == (self.tenant, self.customer)]
 
-    async def await_told(self, kinds: list[str]) -> list[str]:
-        """Waits until all of these were told, in this order among others."""
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                found = [event["type"] for event in await self.told()]
-                if _in_order(kinds, found):
-                    return found
-                await asyncio.sleep(0.1)
+    async def await_told(self, tells: list[str]) -> list[dict[str, Any]]:
+        """Waits until all of these were told, in this order among others; their events."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            told = await self.told()
+            found = _in_order(tells, told)
+            if found is not None:
+                return found
+            assert time.monotonic() < deadline, f"of {tells} not all in {[event['type'] for event in told]}"
+            await asyncio.sleep(0.1)
 
     def send(self, kind: str, data: dict[str, Any]) -> None:
         """An event as another service sends it, twice."""
@@ -148,14 +151,21 @@ class World:
         return value
 
 
-def _in_order(wanted: list[str], found: list[str]) -> bool:
-    rest = iter(found)
-    return all(kind in rest for kind in wanted)
+def _in_order(tells: list[str], events: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    rest = iter(events)
+    found = [next((event for event in rest if _tells(tell, event)), None) for tell in tells]
+    return [event for event in found if event is not None] if None not in found else None
+
+
+def _tells(tell: str, event: dict[str, Any]) -> bool:
+    kind, *values = tell.split()
+    return event["type"] == kind and all(value in event["data"].values() for value in values)
 
 
 @dataclass(frozen=True)
 class Step:
-    """An event in, or a request (`METHOD path`); what must be told then. `keeps`: names for ids in its answer."""
+    """An event in, or a request (`METHOD path`); what must be told then: types, with values that their data has.
+    `keeps`: names for ids in its answer, or in what was told last."""
 
     what: str
     data: dict[str, Any]
@@ -287,6 +297,25 @@ FLOWS: dict[str, tuple[list[Step], list[str]]] = {
         ],
         ["invoice", "order_confirmation"],
     ),
+    "a subscription is used beyond its plan, and billed at once": (
+        [
+            Step("PUT /v1/customers/<customer>", {"collection": "postpaid", "currency": "USD", "tax_rate": "10"}, []),
+            SUBSCRIBED,
+            Step("usage.reported", {"meter": "calls", "quantity": 3}, ["quota.exceeded", "order.created"]),
+            Step(
+                "subscription.usage_exceeded",
+                {**OTHERS, "subscription_id": "<subscription>"},
+                ["subscription.usage_exceeded", "invoice.created overage", "invoice.finalized overage 1.65"],
+                {"overage": "invoice_id"},
+            ),
+            Step(
+                "payment.completed",
+                {"payment_id": "p-<customer>", "invoice_id": "<overage>", "amount": "1.65", "currency": "USD"},
+                ["invoice.paid overage 1.65", "payment.completed"],
+            ),
+        ],
+        ["invoice", "invoice", "order_confirmation", "payment_receipt"],
+    ),
     "the storage is full, and a plan is proposed": (
         [Step("storage.quota_exceeded", {"used": 10}, ["storage.quota_exceeded", "order.created"])],
         ["order_confirmation"],
@@ -342,7 +371,9 @@ async def test_a_flow(name: str, world: World) -> None:
         else:
             await asyncio.to_thread(world.send, step.what, step.data)
         wanted += step.tells
-        await world.await_told(wanted)
+        told = await world.await_told(wanted)
+        if not path:
+            world.names |= {known: str(told[-1]["data"][field]) for known, field in step.keeps.items()}
     sent = await asyncio.to_thread(_notified, world.customer, sorted(notified))
     assert sorted(template for template, _ in sent) == sorted(notified)
     assert len({key for _, key in sent}) == len(sent)

@@ -10,7 +10,7 @@ import pytest
 from schemas import invoicing_commands as types
 from schemas.commands import CUSTOMER_PUT
 from schemas.period import DAY, Period, parse_time
-from tests.fakes.billing import BillingWorld
+from tests.fakes.billing import ClockWorld
 from tests.fakes.partition import event
 
 CATALOG = """
@@ -25,43 +25,9 @@ plans:
 BEGIN, END = "2026-03-10T00:00:00Z", "2026-04-10T00:00:00Z"
 
 
-class World(BillingWorld):
-    """One customer on a test clock, who pays afterwards."""
-
-    def __init__(self) -> None:
-        super().__init__(CATALOG)
-        self.names = iter(range(1_000))
-
-    async def do(self, event_type: str, **data: Any) -> Any:
-        """A command that is carried out."""
-        done = await self.command(data.pop("to", "c"), event_type, f"n{next(self.names)}", **data)
-        assert done.status == "done", done
-        return done
-
-    async def at(self, time: str) -> None:
-        """The clock moves on; nothing is done by itself."""
-        await self.do(types.CLOCK_SET, to=types.CLOCKS_CUSTOMER, clock="k", now=time, customers=["c"])
-
-    def use(self, time: str, calls: int) -> None:
-        """Usage at a time."""
-        data = {"meter": "calls", "quantity": calls}
-        (row,) = self.partition.usage(event(f"u{next(self.names)}", "usage.reported", data, subject="c", time=time))
-        assert row["outcome"] == "rated"
-
-    async def jobs_at(self, time: str) -> None:
-        """The clock moves on, and what is due is done."""
-        await self.at(time)
-        await self.jobs.catch_up("default", ["c"], parse_time(time))
-
-    def invoices(self, kind: str = "period") -> list[dict[str, Any]]:
-        """Of a kind, by the end of their period."""
-        found = [one for one in self.documents("invoice") if one["kind"] == kind]
-        return sorted(found, key=lambda one: (one["period"]["end"], one["revision"]))
-
-
 @pytest.fixture
-async def world() -> World:
-    made = World()
+async def world() -> ClockWorld:
+    made = ClockWorld(CATALOG)
     await made.do(CUSTOMER_PUT, fields={"currency": "USD", "collection": "postpaid"})
     await made.at(BEGIN)
     return made
@@ -72,7 +38,7 @@ def lines(invoice: dict[str, Any]) -> list[tuple[str, str]]:
     return [(line["kind"], line["amount"]) for line in invoice["lines"]]
 
 
-async def test_a_draft_waits_for_late_usage_and_is_brought_up_to_date(world: World) -> None:
+async def test_a_draft_waits_for_late_usage_and_is_brought_up_to_date(world: ClockWorld) -> None:
     """A day of grace after the period's end: what comes in it is on the invoice, what comes later on the next."""
     world.use("2026-03-20T00:00:00Z", 2)
     await world.jobs_at("2026-04-01T00:00:00Z")
@@ -94,7 +60,7 @@ async def test_a_draft_waits_for_late_usage_and_is_brought_up_to_date(world: Wor
     assert world.account("c").receivable == 10 * 10**9
 
 
-async def test_who_cancels_before_the_draft_is_final_pays_no_further_fee(world: World) -> None:
+async def test_who_cancels_before_the_draft_is_final_pays_no_further_fee(world: ClockWorld) -> None:
     """The draft had the next month's fee; with nothing left on it, it is void and no money is asked for."""
     await world.do(types.SUBSCRIPTION_CREATE, subscription_id="s", plan_id="pro")
     await world.jobs_at(END)
@@ -107,7 +73,7 @@ async def test_who_cancels_before_the_draft_is_final_pays_no_further_fee(world: 
     assert world.account("c").receivable == 20 * 10**9  # the first month
 
 
-async def test_two_drafts_of_one_customer_bill_each_month_once(world: World) -> None:
+async def test_two_drafts_of_one_customer_bill_each_month_once(world: ClockWorld) -> None:
     """Closed and finalized together, with nothing brought up to date in between."""
     await world.do(types.SUBSCRIPTION_CREATE, subscription_id="s", plan_id="pro")
     await world.at("2026-05-10T12:00:00Z")
@@ -124,7 +90,7 @@ async def test_two_drafts_of_one_customer_bill_each_month_once(world: World) -> 
     assert subscription["billed_to"] == "2026-06-10T00:00:00Z"
 
 
-async def test_the_last_invoice_of_a_plan_is_final(world: World) -> None:
+async def test_the_last_invoice_of_a_plan_is_final(world: ClockWorld) -> None:
     """What was used until the end, and what is given back of the fee; its revision is final as well."""
     await world.do(types.SUBSCRIPTION_CREATE, subscription_id="s", plan_id="pro")
     world.use("2026-03-12T00:00:00Z", 2)
@@ -142,7 +108,7 @@ async def test_the_last_invoice_of_a_plan_is_final(world: World) -> None:
     assert world.account("c").receivable == owed
 
 
-async def test_a_final_invoice_is_left_alone_and_a_draft_is_not_sent_again(world: World) -> None:
+async def test_a_final_invoice_is_left_alone_and_a_draft_is_not_sent_again(world: ClockWorld) -> None:
     """However often a period is closed."""
     world.use("2026-03-20T00:00:00Z", 2)
     await world.jobs_at("2026-04-01T12:00:00Z")
@@ -155,7 +121,9 @@ async def test_a_final_invoice_is_left_alone_and_a_draft_is_not_sent_again(world
     assert [one["number"] for one in world.invoices()] == ["INV-000001"]
 
 
-async def test_all_pages_are_finalized_each_as_it_is_drafted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_pages_are_finalized_each_as_it_is_drafted(
+    world: ClockWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More customers than a page, and more invoices than a summary names: each gets one number, without a gap."""
     monkeypatch.setattr("invoicing.close.PAGE", 2)
     monkeypatch.setattr("invoicing.summary.INVOICES_TOLD", 3)

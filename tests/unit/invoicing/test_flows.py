@@ -55,8 +55,12 @@ class World:
 
     def __init__(self, current: str = "pro") -> None:
         self.fake = FakeServices(users={"c": User("c", "c@x.example", "C", active=True)})
-        self.around = Around(self.fake.services, FakePlans(current))
+        self.around = Around(self.fake.services, FakePlans(current), self.overage)
         self.commands: list[Command] = []
+        self.billed: set[tuple[str, str, str, int]] = set()
+
+    async def overage(self, tenant: str, customer: str, cause: str, at: int) -> None:
+        self.billed.add((tenant, customer, cause, at))
 
     async def send(self, command: Command) -> None:
         self.commands.append(command)
@@ -100,7 +104,14 @@ def test_the_next_plan_is_the_cheapest_dearer_one_of_the_same_interval(current: 
     assert (plan.id if plan else None) == proposed
 
 
-@pytest.mark.parametrize("kind", ["quota.exceeded", "subscription.usage_exceeded", "storage.quota_exceeded"])
+async def test_usage_beyond_a_subscription_is_billed() -> None:
+    """For its own cause and time, and nothing is sold."""
+    world = World()
+    await world.tell("subscription.usage_exceeded", exceeded_at="2026-03-10T00:00:00Z")
+    assert (world.billed, world.commands) == ({("acme", "c", "0-1-0", 1773100800000000)}, [])
+
+
+@pytest.mark.parametrize("kind", ["quota.exceeded", "storage.quota_exceeded"])
 async def test_a_quota_that_is_exceeded_becomes_an_order_of_the_next_plan(kind: str) -> None:
     """One for an event, however often it is told, in a form that the lane's own decoder takes."""
     world = World()
