@@ -1,4 +1,4 @@
-"""Checks and holds without HTTP, for a service that stands beside Redis and Kafka: one script call each.
+"""Checks, consumption and holds without HTTP, for a service beside Redis and Kafka: a hold is one script call.
 
     async with in_process("acme", kafka="127.0.0.1:9092", redis="redis://…") as tollgate:
         hold = await tollgate.hold("cust-42", event={"type": "session.tokens_used", "data": {...}})
@@ -21,6 +21,7 @@ from api.client.calls import Call
 from api.client.errors import ApiError, Away, BadRequest, Contradiction, NotFound, Refused
 from api.client.shared import Number
 from api.client.values import Check, Fault, Hold
+from api.consuming import consume
 from api.problems import status_of, status_of_denial
 from ingest.publish import Publisher
 from rating.book import PriceBook
@@ -45,10 +46,11 @@ TIMEOUT_SECONDS: Final = 0.25
 class InProcessClient:
     """Made by `in_process`. One event loop; any number of tasks."""
 
-    def __init__(self, tenant: str, admission: Admission, settlements: Settlements) -> None:
+    def __init__(self, tenant: str, admission: Admission, settlements: Settlements, publisher: Publisher) -> None:
         self._tenant = tenant
         self._admission = admission
         self._settlements = settlements
+        self._publisher = publisher
 
     async def check_quota(self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None) -> Check:
         """See AsyncClient."""
@@ -57,6 +59,17 @@ class InProcessClient:
     async def check(self, customer: str, **wish: Any) -> Check:
         """See AsyncClient."""
         return await self._check(calls.check(customer, wish))
+
+    async def consume(
+        self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None, key: str | None = None
+    ) -> Check:
+        """See AsyncClient."""
+        key = key or calls.new_key()
+        body = calls.consume(customer, meter, quantity, user, key).body
+        with _told():
+            asked = check_id(body.get("customer"), "/customer"), ask_of(body), check_id(key, "/key")
+            publish = self._publisher.publish
+            return Check.of((await consume(self._admission, publish, self._tenant, *asked)).document())
 
     async def hold(self, customer: str, *, hold_id: str | None = None, **wish: Any) -> Hold:
         """See AsyncClient. Without a `hold_id` it is given one that is found fastest."""
@@ -126,7 +139,7 @@ async def in_process(
     commands = Commands(publisher, accounts, partitions, _archived)
     following = asyncio.create_task(catalogue.keep_up(kafka, book, asyncio.Event()), name="catalogue")
     try:
-        yield InProcessClient(tenant, admission, Settlements(admission, commands))
+        yield InProcessClient(tenant, admission, Settlements(admission, commands), publisher)
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

@@ -20,10 +20,9 @@ from api.pages import Id
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, Problem, not_found
 from api.tokens import Token
-from rating.admission import MeterAsk, quotas_of
+from rating.admission import quotas_of
 from rating.book import CompiledCatalogue
 from schemas.account import Account
-from schemas.errors import InvalidInput
 from schemas.ids import check_id
 from schemas.money import NANOS, format_nanos
 from schemas.period import format_time
@@ -125,9 +124,8 @@ async def post_consume(request: Request, tollgate: Tollgate, token: Asker, key: 
     body = await json_body(request)
     customer = check_id(body.get("customer"), "/customer")
     ask = ask_of({"quantity": 1, **body} if "meter" in body else body)
-    if not isinstance(ask.wish, MeterAsk):
-        raise InvalidInput("missing_field", "meter with quantity is needed", "/meter")
-    return _answer(await consume(tollgate, token.tenant, customer, ask, named))
+    publish = tollgate.parts.publisher.publish
+    return _answer(await consume(tollgate.admission, publish, token.tenant, customer, ask, named))
 
 
 @router.get("/v1/customers/{id:segment}/quota")

@@ -396,7 +396,7 @@ async def test_a_stream_that_stops_in_time_never_ends_below_zero(
     assert (await http.post("/v1/holds", json={"customer": customer, "amount": "0.000000001"})).status_code == 402
 
 
-async def test_both_clients_hold_alike(world: World, customer: str) -> None:
+async def test_both_clients_hold_alike(world: World, http: httpx.AsyncClient, customer: str) -> None:
     """In process and over HTTP: the same calls, answers and errors, and each sees what the other did."""
     settings = world.served.settings
     assert settings.kafka_bootstrap is not None
@@ -435,7 +435,20 @@ async def test_both_clients_hold_alike(world: World, customer: str) -> None:
             with pytest.raises(Contradiction):
                 await other.hold(customer, hold_id=named.id, amount="2")
             assert (await other.release_hold(named.id)).state == (await one.release_hold(named.id)).state == "released"
-        assert await over_http.consume(customer, "image", key="k")
+        for one, other in ((over_http, here), (here, over_http)):
+            key = f"k-{id(one)}"
+            for client in (one, other, one):
+                assert (await client.consume(customer, "image", 2, key=key)).allowed
+            with pytest.raises(Contradiction):
+                await other.consume(customer, "image", 1, key=key)
+            with pytest.raises(BadRequest) as bad:
+                await one.consume(customer, "output_tokens")
+            assert (bad.value.reason, bad.value.errors[0].pointer) == ("wrong_meter", "/meter")
+        await reached(http, customer, "2")
+        for client in (over_http, here):
+            denied = await client.consume(customer, "image", 3)
+            assert (denied.allowed, denied.reason, denied.available) == (False, "wallet", 2)
+            assert denied.denial_id
 
 
 async def test_a_wiped_redis_gets_back_what_was_open_and_nothing_else(
