@@ -381,6 +381,28 @@ async def test_a_flow(name: str, world: World) -> None:
     assert len(ids) == len(set(ids))
 
 
+async def test_a_line_of_overage_is_explained_by_the_charges_that_came_since_the_one_before(world: World) -> None:
+    """Two overage invoices of one period, with a charge each."""
+    await world.ask("PUT", "/v1/customers/<customer>", {"collection": "postpaid", "currency": "USD"})
+    answer = await world.ask("POST", "/v1/customers/<customer>/subscription", {"plan_id": "pro"})
+    exceeded = {**OTHERS, "subscription_id": answer["subscription_id"]}
+    told: list[str] = []
+    for quantity, total in ((3, "1.50"), (5, "2.50")):
+        await asyncio.to_thread(world.send, "usage.reported", {"meter": "calls", "quantity": quantity})
+        await asyncio.to_thread(world.send, "subscription.usage_exceeded", exceeded)
+        told.append(f"invoice.finalized overage {total}")
+        invoices = await world.await_told(told)
+    for invoice, amount in zip(invoices, ("1.5", "2.5"), strict=True):
+        line = f"/v1/explain/line/{invoice['data']['invoice_id']}/1"
+        for _ in range(PATIENCE_S * 5):
+            found = await world.client.get(line)
+            if found.status_code != 404:
+                break
+            await asyncio.sleep(0.2)  # its rows are on their way
+        charges = found.json()["charges"]
+        assert (charges["count"], charges["amount"], charges["is_all_of_the_line"]) == (1, amount, True)
+
+
 def test_after_all_flows_every_equation_holds(served: Served) -> None:
     """Log, ledger, accounts, rows and invoices agree."""
     assert served.reconcile() == (0, {})
