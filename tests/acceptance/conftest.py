@@ -1,6 +1,7 @@
 """One deployment for all promises: started as an operator starts it, asked as strangers ask.
 
-To ask a deployment that serves already: ACCEPTANCE_DATA_DIR=<its data dir> ACCEPTANCE_URL=<its API>.
+To ask a deployment that serves already: ACCEPTANCE_DATA_DIR=<its data dir> ACCEPTANCE_URL=<its API>. It was started with
+TOLLGATE_STRIPE_WEBHOOK_SECRET=whsec_acceptance.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 
 from backing import ports
 from schemas.settings import Settings
-from tests.acceptance.site import Site, until
+from tests.acceptance.site import STRIPE_SECRET, Site, until
 from tests.deployment import Tollgate, end, settings_in
 
 COMMON = """
@@ -38,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         return
     data_dir = tmp_path_factory.mktemp("acceptance")
     port = ports.choose(())
-    settings = dataclasses.replace(settings_in(data_dir), http_port=port)
+    settings = dataclasses.replace(settings_in(data_dir), http_port=port, stripe_webhook_secret=STRIPE_SECRET)
     tollgate = Tollgate(settings)
     try:
         printed = tollgate("up", "--backend", "native").stdout

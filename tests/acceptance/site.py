@@ -19,6 +19,7 @@ from tests.acceptance.documented import Documented
 from tests.deployment import Tollgate
 
 PATIENCE_S: Final = 60
+STRIPE_SECRET: Final = "whsec_acceptance"
 PROBLEM: Final = "application/problem+json"
 
 Answer = TypeVar("Answer")

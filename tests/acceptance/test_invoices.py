@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.site import Site, Tenant, fresh, is_problem, until
+from tests.acceptance.site import STRIPE_SECRET, Site, Tenant, fresh, is_problem, until
 
 CATALOGUE = """
 currency: USD
@@ -320,6 +322,30 @@ def test_orders_buy_credits_and_plans(tenant: Tenant) -> None:
     until(lambda: tenant.http.get(f"/v1/orders/{plan['order_id']}").json()["status"] == "fulfilled")
     assert ask(tenant, "GET", f"/v1/customers/{name}/subscription")["plan_id"] == "pro"
     assert Decimal(tenant.balance(name)["balance"]) == 0
+
+
+def test_stripe_tells_of_a_payment(tenant: Tenant) -> None:
+    """Signed as Stripe signs; replays are harmless, and nobody else is believed."""
+    name = customer(tenant, collection="postpaid")
+    use(tenant, name, "2026-03-05T10:00:00Z", pages=1)
+    drafted = ask(tenant, "POST", f"/v1/customers/{name}/invoices", {"period": "2026-03"}, 201)
+    ask(tenant, "POST", f"/v1/invoices/{drafted['id']}/finalize")
+    metadata = {"tollgate_tenant": tenant.name, "tollgate_customer": name, "tollgate_invoice": drafted["id"]}
+    about = {"id": fresh("in"), "object": "invoice", "amount_paid": 100, "currency": "usd", "metadata": metadata}
+    event = {"id": fresh("evt"), "object": "event", "type": "invoice.paid", "created": int(time.time())}
+    body = json.dumps({**event, "data": {"object": about}}).encode()
+
+    def deliver(secret: str) -> httpx.Response:
+        at = int(time.time())
+        mark = hmac.new(secret.encode(), f"{at}.".encode() + body, "sha256").hexdigest()
+        headers = {"Stripe-Signature": f"t={at},v1={mark}", "Content-Type": "application/json"}
+        return httpx.post(f"{tenant.site.url}/webhooks/stripe", content=body, headers=headers, timeout=30)
+
+    assert is_problem(deliver("whsec_of_somebody_else"), 400)
+    assert [deliver(STRIPE_SECRET).status_code for _ in range(3)] == [200, 200, 200]
+    until(lambda: tenant.http.get(f"/v1/invoices/{drafted['id']}").json()["state"] == "paid", "paid by Stripe")
+    paid = tenant.http.get(f"/v1/invoices/{drafted['id']}").json()
+    assert (paid["amount_paid"], len(paid["payments"])) == ("1.00", 1)
 
 
 def test_plans_are_shown_as_they_stand(tenant: Tenant) -> None:

@@ -298,6 +298,44 @@ def test_plans_and_invoices_are_told(tenant: Tenant) -> None:
     assert count(found)["subscription.created"] == 1
 
 
+def test_what_is_not_paid_in_time_is_told(tenant: Tenant) -> None:
+    """`subscription.payment_failed` with its attempt, `invoice.overdue`, `invoice.voided`, `order.expired`: on a clock."""
+    customer = fresh()
+    body = {"currency": "USD", "collection": "postpaid"}
+    assert tenant.http.put(f"/v1/customers/{customer}", json=body).status_code in (200, 201)
+    clock = post(tenant, "/v1/test-clocks", now="2026-01-31T00:00:00Z", customers=[customer])
+    post(tenant, f"/v1/customers/{customer}/subscription", plan_id="pro")
+    order = post(tenant, "/v1/orders", customer=customer, total_amount="20", currency="USD")
+    assert order["expires_at"] == "2026-01-31T00:30:00Z"
+    for day in ("2026-02-02", "2026-02-15"):
+        post(tenant, f"/v1/test-clocks/{clock['id']}/advance", to=f"{day}T00:00:00Z")
+    (invoice,) = tenant.http.get(f"/v1/customers/{customer}/invoices").json()["data"]
+    assert invoice["state"] == "overdue"
+    assert post(tenant, f"/v1/invoices/{invoice['id']}/void")["state"] == "void"
+    tenant.site.tollgate("jobs", "run", "orders")
+    found = awaited(
+        tenant, customer, ["subscription.payment_failed", "invoice.overdue", "invoice.voided", "order.expired"]
+    )
+    assert well_formed(found)
+    attempts = [one["data"]["attempt_count"] for one in found if one["type"] == "subscription.payment_failed"]
+    assert attempts == list(range(1, len(attempts) + 1))
+    counted = count(found)
+    assert [counted[kind] for kind in ("invoice.overdue", "invoice.voided", "order.expired")] == [1, 1, 1]
+    assert tenant.http.get(f"/v1/orders/{order['order_id']}").json()["status"] == "expired"
+
+
+def test_a_subscription_of_another_service_expires(tenant: Tenant) -> None:
+    """`subscription.expired`, as its service tells of it: the plan ends, and that is told once."""
+    customer = fresh()
+    named = {"subscription_id": fresh("s"), "plan_id": "pro", "status": "active", "billing_cycle": "monthly"}
+    for kind in ("subscription.created", "subscription.expired"):
+        event = tenant.event(customer, kind, {"user_id": customer, **named})
+        tenant.post(event, event)
+    found = awaited(tenant, customer, ["subscription.created", "subscription.expired"])
+    assert well_formed(found)
+    assert count(found)["subscription.expired"] == 1
+
+
 def test_the_ledger_is_printed_and_dense(site: Site, tenant: Tenant) -> None:
     """`usage.rated`: entries of both inputs with a dense `seq`, source position, charges, postings, values after."""
     printed = site.tollgate("rated", "tail", "--from-beginning", "--until-end", timeout_s=120).stdout
