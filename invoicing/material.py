@@ -218,9 +218,8 @@ def usage_sum(one: PriceSum, catalogue: CompiledCatalogue | None, account: Accou
 
 def _description(one: PriceSum, catalogue: CompiledCatalogue | None) -> str:
     if catalogue is not None:
-        for price in catalogue.catalog.prices:
-            if price.id == one.price_id and price.name:
-                return str(price.name)
+        if name := catalogue.price_name(one.price_id):
+            return name
         meter = catalogue.meter(one.meter)
         if meter is not None and meter.name:
             return f"{meter.name} ({one.price_id})" if one.price_id else str(meter.name)

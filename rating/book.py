@@ -99,6 +99,7 @@ class CompiledCatalogue:
         self._timelines: dict[tuple[str, Dimensions, str | None, bytes], Timeline] = {}
         self._meters = {meter.id: meter for meter in catalog.meters}
         self._plans = {plan.id: plan for plan in catalog.plans}
+        self._price_names = {price.id: price.name for price in catalog.prices if price.name}
         self._quotas: dict[tuple[str, bytes], tuple[QuotaRule, ...]] = {}
 
     def meters_of(self, event_type: str, data: Mapping[str, Any]) -> tuple[CompiledMeter, ...]:
@@ -158,6 +159,10 @@ class CompiledCatalogue:
         if own and (found := compile_own(own, self._unsummed).prices.get(price_id)) is not None:
             return found
         return self._prices.get(price_id)
+
+    def price_name(self, price_id: str) -> str:
+        """What the catalogue calls a price; empty: by its id alone."""
+        return self._price_names.get(price_id, "")
 
     def _look_up(self, meter_id: str, dimensions: Dimensions, plan: str | None, own: bytes) -> Timeline:
         groups = []

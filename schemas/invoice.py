@@ -196,7 +196,14 @@ def line_document(place: int, line: Line, currency: str) -> dict[str, Any]:
 
 def period_document(period: Period) -> dict[str, str]:
     """A period as documents have it."""
-    return {"start": format_time(period.start), "end": format_time(period.end)}
+    start, end = _times(period)
+    return {"start": start, "end": end}
+
+
+@lru_cache(maxsize=8192)
+def _times(period: Period) -> tuple[str, str]:
+    """The lines of all invoices of a month have the same one."""
+    return format_time(period.start), format_time(period.end)
 
 
 def period_from(document: Mapping[str, str]) -> Period:
