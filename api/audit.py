@@ -12,10 +12,8 @@ before anything runs; `drain` brings it into the topic.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import logging
-import os
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -25,6 +23,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.audit_file import FILE, locked
 from api.auth import token_of
 from api.problems import problem_of
 from ingest.accept import Record
@@ -34,7 +33,6 @@ from schemas.topics import AUDIT_LOG
 
 log = logging.getLogger(__name__)
 
-FILE: Final = "audit.jsonl"
 DRAIN_SECONDS: Final = 1.0
 BODY_READ_BYTES: Final = 64 * 1024
 """The fields of a larger body are not named; its hash stands for it."""
@@ -80,7 +78,7 @@ class AuditLog:
             return 0
         # Taken away in one step: what a command notes meanwhile goes into a new file.
         taken = self._file.with_name(f"{FILE}.{secrets.token_hex(4)}.taken")
-        with _locked(self._file):
+        with locked(self._file):
             self._file.rename(taken)
         drained = 0
         for waiting in sorted(self._file.parent.glob(f"{FILE}.*.taken")):
@@ -89,32 +87,6 @@ class AuditLog:
             waiting.unlink(missing_ok=True)
             drained += len(entries)
         return drained
-
-
-def note(file: Path, entry: AuditEntry) -> None:
-    """Appends an entry to the file, for good. Errors: OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(file):
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, encode_entry(entry) + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-class _locked:  # noqa: N801  # used as a verb
-    """Holds the lock beside the file, which is renamed and so cannot be held itself."""
-
-    def __init__(self, file: Path) -> None:
-        self._path = f"{file}.lock"
-
-    def __enter__(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
 
 
 class Audited:

@@ -20,8 +20,8 @@ import uvicorn
 import uvloop
 
 from api.app import create_app
-from api.audit import FILE as AUDIT_FILE
 from api.audit import AuditLog
+from api.audit_file import FILE as AUDIT_FILE
 from api.documents import Documents
 from api.guarded import GuardedPublisher
 from api.measures import Measures

@@ -33,7 +33,7 @@ def note_command(words: Sequence[str], code: int) -> None:
     name = _name_of(words)
     if name is None or {"-h", "--help"} & set(words):
         return
-    from api.audit import FILE, note
+    from api.audit_file import FILE, note
     from schemas.audit import AuditEntry
 
     entry = AuditEntry(

@@ -324,16 +324,17 @@ def test_what_is_not_paid_in_time_is_told(tenant: Tenant) -> None:
     assert tenant.http.get(f"/v1/orders/{order['order_id']}").json()["status"] == "expired"
 
 
-def test_a_subscription_of_another_service_expires(tenant: Tenant) -> None:
-    """`subscription.expired`, as its service tells of it: the plan ends, and that is told once."""
+def test_a_subscription_of_another_service_is_used_up_and_expires(tenant: Tenant) -> None:
+    """`subscription.usage_exceeded`, `subscription.expired`, as its service tells of them: each is told on, once."""
     customer = fresh()
     named = {"subscription_id": fresh("s"), "plan_id": "pro", "status": "active", "billing_cycle": "monthly"}
-    for kind in ("subscription.created", "subscription.expired"):
+    kinds = [f"subscription.{kind}" for kind in ("created", "usage_exceeded", "expired")]
+    for kind in kinds:
         event = tenant.event(customer, kind, {"user_id": customer, **named})
         tenant.post(event, event)
-    found = awaited(tenant, customer, ["subscription.created", "subscription.expired"])
+    found = awaited(tenant, customer, kinds)
     assert well_formed(found)
-    assert count(found)["subscription.expired"] == 1
+    assert [count(found)[kind] for kind in kinds] == [1, 1, 1]
 
 
 def test_the_ledger_is_printed_and_dense(site: Site, tenant: Tenant) -> None:

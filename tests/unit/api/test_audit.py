@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.audit import FILE, AuditLog, note
+from api.audit import AuditLog
+from api.audit_file import FILE, note
 from api.queries import Query
 from schemas.audit import AuditEntry, decode_entry
 from schemas.errors import Unavailable

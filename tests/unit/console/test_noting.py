@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.audit import FILE
+from api.audit_file import FILE
 from console.main import COMMANDS, main
 from console.noting import NOTED
 from schemas.audit import AuditEntry, decode_entry
