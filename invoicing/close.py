@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from invoicing.by_day import Day, day_asks, days_of
-from invoicing.drafting import alike, draft_command
+from invoicing.drafting import alike, draft_command, is_draft_of
 from invoicing.material import (
     Standing,
     before_asks,
@@ -28,7 +28,7 @@ from invoicing.settling import SETTLE_SECONDS, LedgerEnds, Settling, caught_up
 from invoicing.standings import documents, standings
 from invoicing.stores import Commanding, Reader, Rows
 from invoicing.summary import Summary
-from invoicing.usage_rows import PriceSum
+from invoicing.usage_rows import PriceSum, by_customer
 from rating.book import CompiledCatalogue, PriceBook
 from schemas import invoicing_commands as types
 from schemas.commands import Command
@@ -204,7 +204,7 @@ class Closer:
             late += late_asks(standing, currency, period, to_seq)
             before += before_asks(standing, currency, period)
         return Sums(
-            *[_by_customer(await asyncio.to_thread(self.rows.sums, tenant, asks)) for asks in (used, late, before)]
+            *[by_customer(await asyncio.to_thread(self.rows.sums, tenant, asks)) for asks in (used, late, before)]
         )
 
     async def _existing(self, tenant: str, asked: Mapping[str, tuple[Standing, Period]]) -> dict[str, dict[str, Any]]:
@@ -266,7 +266,7 @@ class Closer:
             if data is None:
                 summary.empty += 1
                 for name, stands in drafts.items():
-                    if _is_of(stands, period):
+                    if is_draft_of(stands, period):
                         await self.void(standing.tenant, name, "nothing is left to bill")
                 continue
             check_bound(data)
@@ -395,15 +395,3 @@ async def _hand_over(summary: Summary, drafted: Page | None) -> None:
     page = summary.take_page()
     if drafted is not None and page:
         await drafted(page)
-
-
-def _is_of(draft: Mapping[str, Any], period: Period) -> bool:
-    """Whether it is the draft of a period, and not just being finalized."""
-    return draft["kind"] in PERIODIC and period_from(draft["period"]) == period and not draft.get("numbering")
-
-
-def _by_customer(sums: Sequence[PriceSum]) -> dict[str, list[PriceSum]]:
-    found: dict[str, list[PriceSum]] = {}
-    for one in sums:
-        found.setdefault(one.customer, []).append(one)
-    return found

@@ -10,6 +10,8 @@ from invoicing.material import Standing
 from schemas import invoicing_commands as types
 from schemas.commands import Command
 from schemas.documents import encode_body
+from schemas.invoice import PERIODIC, period_from
+from schemas.period import Period
 
 
 def draft_command(standing: Standing, data: dict[str, Any]) -> Command:
@@ -31,3 +33,8 @@ def alike(stands: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     body = data["invoice"]
     names = ("lines", "bill_to", "collection", "plan", "subscription_id")
     return all(stands[name] == body[name] for name in names) and stands.get("takes") == data["takes"]
+
+
+def is_draft_of(draft: Mapping[str, Any], period: Period) -> bool:
+    """Whether it is the draft of a period, and not just being finalized."""
+    return draft["kind"] in PERIODIC and period_from(draft["period"]) == period and not draft.get("numbering")

@@ -48,6 +48,14 @@ class PriceSum(NamedTuple):
     events: int
 
 
+def by_customer(sums: Iterable[PriceSum]) -> dict[str, list[PriceSum]]:
+    """Sums of a page, apart."""
+    found: dict[str, list[PriceSum]] = {}
+    for one in sums:
+        found.setdefault(one.customer, []).append(one)
+    return found
+
+
 _CUSTOMERS: Final = """
 SELECT DISTINCT tenant, customer
 FROM tollgate.ledger_entries

@@ -253,13 +253,8 @@ def usage_exceeded(turn: Turn) -> None:
     if document is None or document["status"] not in LIVE:
         raise NoEffect
     subscription, at = from_document(document), turn.account.clock or turn.event.occurred_at
-    tell(
-        turn,
-        "subscription.usage_exceeded",
-        subscription,
-        exceeded_at=format_time(at),
-        reason=turn.event.data.get("reason"),
-    )
+    reason = turn.event.data.get("reason")
+    tell(turn, "subscription.usage_exceeded", subscription, exceeded_at=format_time(at), reason=reason)
 
 
 def end_all(turn: Turn, reason: str) -> None:
