@@ -60,7 +60,7 @@ WHERE tenant = {tenant:String} AND customer = {customer:String} AND state != 'vo
 _OVERAGE_BEFORE: Final = """
 SELECT count(), max(position_seq) FROM tollgate.invoices
 WHERE tenant = {tenant:String} AND customer = {customer:String} AND state != 'void' AND kind = 'overage'
-    AND period_start = fromUnixTimestamp64Micro({start:Int64}) AND period_end = fromUnixTimestamp64Micro({end:Int64})
+    AND period_start < fromUnixTimestamp64Micro({end:Int64}) AND period_end > fromUnixTimestamp64Micro({start:Int64})
     AND position_seq < {to_seq:Int64}"""
 _CHARGES: Final = """
 SELECT

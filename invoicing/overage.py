@@ -8,7 +8,7 @@ discount of a fixed amount are the whole period's, and stand there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from invoicing.build import Material, build
@@ -17,7 +17,7 @@ from invoicing.drafting import draft_command
 from invoicing.material import Standing, check_bound, currency_of, fitting, plan_of, usage_sum
 from invoicing.periods import period_at
 from invoicing.usage_rows import Ask, PriceSum
-from rating.billing import DRAFT, finals, gaps, overages
+from rating.billing import DRAFT, finals, gaps, overage_of, overages
 from rating.book import CompiledCatalogue
 from rating.effects.subscriptions import bill_to
 from rating.subscriptions import LIVE
@@ -25,48 +25,45 @@ from schemas.account import POSTPAID
 from schemas.errors import InvalidInput, Unavailable
 from schemas.invoice import OVERAGE, Identity, tax_ratio
 from schemas.period import Period
+from streams.commands import DONE
 
-OVERAGES_MAX: Final = 31
-"""Of one period: one a day. What is told beyond is on the period's own invoice."""
+OVERAGES_MAX: Final = 10
+"""Of one period. What is told beyond is on the period's own invoice: the billing document keeps INVOICES_MAX of all."""
 
 
 async def bill_overage(closer: Closer, tenant: str, customer: str, cause: str, at: int) -> str:
     """Drafts and finalizes the invoice of the overage of the period that `at` lies in; its id, empty where there is
-    nothing to bill. A cause has one invoice, however often it is told. Errors: Unavailable."""
+    nothing to bill. A cause has one invoice, however often it is told. Errors: Unavailable; InvalidInput for a draft
+    that is refused."""
     for _ in range(STALE_TRIES):
         standing = (await closer.standings(tenant, [customer]))[customer]
+        stands = overage_of(standing.billing, cause)
+        if stands is not None:
+            return await _finalized(closer, tenant, stands)
         period = period_at(standing.account.spans, at)
         catalogue = closer.catalogue(standing, period)
         currency = currency_of(standing, catalogue)
+        known = len(overages(standing.billing, period, currency))
+        if known >= OVERAGES_MAX or period in finals(standing.billing, currency):
+            return ""
+        asks = await _asks(closer, standing, currency, period)
+        used = await asyncio.to_thread(closer.rows.sums, tenant, asks)
         identity = Identity(tenant, customer, currency, period, OVERAGE, cause)
-        billed = overages(standing.billing, period, currency)
-        stands = next((one for one in billed if one["id"] == identity.id), None)
-        if stands is None:
-            if len(billed) >= OVERAGES_MAX or period in finals(standing.billing, currency):
-                return ""
-            asks = await _asks(closer, standing, currency, period)
-            data = _draft_data(
-                standing,
-                catalogue,
-                identity,
-                await asyncio.to_thread(closer.rows.sums, tenant, asks),
-                asks,
-                closer.now(),
-            )
-            if data is None:
-                return ""
-            operation = await closer.settled(draft_command(standing, data))
-            if operation.reason == "stale":
-                continue
-        elif stands["state"] != DRAFT:
-            return identity.id
-        try:
-            await closer.finalize(tenant, identity.id)
-        except InvalidInput as refused:
-            if refused.reason != "state":  # final by now, or void
-                raise
-        return identity.id
+        data = _draft_data(standing, catalogue, identity, used, asks, closer.now())
+        if data is None:
+            return ""
+        operation = await closer.settled(draft_command(standing, data))
+        if operation.status == DONE:
+            return await _finalized(closer, tenant, {"id": identity.id, "state": DRAFT})
+        if operation.reason != "stale":
+            raise InvalidInput(operation.reason, operation.detail)
     raise Unavailable(f"invoices of {customer!r} change faster than its overage can be billed")
+
+
+async def _finalized(closer: Closer, tenant: str, stands: Mapping[str, Any]) -> str:
+    if stands["state"] == DRAFT:
+        await closer.finalize_all([(tenant, stands["id"])])
+    return str(stands["id"])
 
 
 async def _asks(closer: Closer, standing: Standing, currency: str, period: Period) -> list[Ask]:
@@ -83,10 +80,10 @@ def _draft_data(
     asks: Sequence[Ask],
     now: int,
 ) -> dict[str, Any] | None:
-    """The data of the command that drafts it; None where nothing was charged."""
+    """The data of the command that drafts it; None where nothing was charged, in all."""
     account = standing.account
     sums = [one for one in used if one.currency == identity.currency]
-    if not any(one.amount for one in sums):
+    if sum(one.amount for one in sums) <= 0:
         return None
     live = next((one for one in standing.subscriptions if one.status in LIVE), None)
     draft = build(

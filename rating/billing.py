@@ -85,13 +85,22 @@ def finals(billing: Mapping[str, Any], currency: str) -> dict[Period, str]:
     }
 
 
+def overage_of(billing: Mapping[str, Any], cause: str) -> Billing | None:
+    """The overage invoice of a cause, also where its period has other borders by now."""
+    return next((one for one in billing["invoices"] if one["kind"] == OVERAGE and one["cause"] == cause), None)
+
+
 def overages(billing: Mapping[str, Any], period: Period, currency: str) -> list[Billing]:
     """Invoices of a period's overage, those that are void too."""
-    return [
-        one
-        for one in billing["invoices"]
-        if one["kind"] == OVERAGE and one["currency"] == currency and period_from(one) == period
-    ]
+    return [one for one in billing["invoices"] if one["currency"] == currency and _is_overage(one, period)]
+
+
+def _is_overage(one: Mapping[str, Any], period: Period) -> bool:
+    """Of a period, also where that ended earlier than it would have when its overage was billed."""
+    if one["kind"] != OVERAGE:
+        return False
+    billed = period_from(one)
+    return billed.start < period.end and period.start < billed.end
 
 
 def gaps(billing: Mapping[str, Any], period: Period, currency: str, until: int, but: str = "") -> list[tuple[int, int]]:
@@ -101,7 +110,7 @@ def gaps(billing: Mapping[str, Any], period: Period, currency: str, until: int, 
     for one in _standing(billing, but):
         if one["currency"] != currency:
             continue
-        if (one["kind"] in PERIODIC or one["kind"] == OVERAGE) and period_from(one) == period:
+        if (one["kind"] in PERIODIC and period_from(one) == period) or _is_overage(one, period):
             taken += [(first, last) for first, last in one["covers"]]
         taken += [(of["from"], of["to"]) for of in one["adjusts"] if period_from(of) == period]
     found, reached = [], 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from invoicing.overage import OVERAGES_MAX, bill_overage
+from invoicing.usage_rows import Ask, PriceSum
 from rating.billing import gaps
 from schemas import invoicing_commands as types
 from schemas.commands import CUSTOMER_PUT
@@ -29,6 +31,7 @@ plans:
     amount: "20.00"
     prices: [call]
     commitment: {amount: "40.00", overage_factor: "2"}
+  - {id: pro-yearly, interval: year, amount: "200.00", prices: [call]}
 """
 BEGIN, END = "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"
 
@@ -109,7 +112,7 @@ async def test_a_cause_has_one_invoice_and_a_second_bills_what_came_since(
     assert (rest, until) == (max(last for one in billing["invoices"] for _, last in one["covers"]), 1_000)
 
 
-async def away(*_: object) -> None:
+async def away(*_: object, **__: object) -> None:
     """As where Kafka is away."""
     raise Unavailable("away")
 
@@ -151,3 +154,52 @@ async def test_a_period_has_a_bounded_number_of_them(world: ClockWorld) -> None:
         world.use("2026-03-05T00:00:00Z", 20)
         await bill_overage(world.closer, "default", "c", f"cause-{number}", parse_time("2026-03-06T00:00:00Z"))
     assert len(world.invoices("overage")) == OVERAGES_MAX
+
+
+async def test_a_cause_that_is_told_again_after_the_period_was_cut_has_its_one_invoice(world: ClockWorld) -> None:
+    """A plan of another length, from before the period's end on, makes another period of the same time."""
+    world.use("2026-03-05T00:00:00Z", 20)
+    await exceeded(world, "2026-03-10T00:00:00Z", 1)
+    world.use("2026-03-12T00:00:00Z", 20)
+    await world.at("2026-03-15T12:00:00Z")
+    await world.do(types.SUBSCRIPTION_CHANGE, subscription_id="s", plan_id="pro-yearly")
+    for cause, at in told(world):
+        await bill_overage(world.closer, "default", "c", cause, at)
+    assert [total for _, total, _ in shown(world, "overage")] == ["5.50"]
+
+
+async def test_what_corrections_have_taken_back_is_no_overage(
+    world: ClockWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less than nothing is given back with the period's invoice, and asks for no payment."""
+    world.use("2026-03-05T00:00:00Z", 20)
+    sums = world.rows.sums
+
+    def taken_back(tenant: str, asks: Sequence[Ask]) -> list[PriceSum]:
+        return [one._replace(amount=-one.amount) for one in sums(tenant, asks)]
+
+    monkeypatch.setattr(world.rows, "sums", taken_back)
+    await exceeded(world, "2026-03-10T00:00:00Z", 1)
+    assert shown(world, "overage") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "data"),
+    [
+        (types.SUBSCRIPTION_CANCEL, {}),
+        (types.SUBSCRIPTION_CHANGE, {"plan_id": "pro-yearly"}),
+    ],
+)
+async def test_a_period_that_ends_early_does_not_bill_its_overage_again(
+    world: ClockWorld, command: str, data: dict[str, str]
+) -> None:
+    """Canceled, or on a plan of another length: each charge is on one invoice, and the minimum counts them all."""
+    world.use("2026-03-05T00:00:00Z", 90)
+    await exceeded(world, "2026-03-10T00:00:00Z", 1)
+    world.use("2026-03-12T00:00:00Z", 20)
+    await world.at("2026-03-15T12:00:00Z")
+    await world.do(command, subscription_id="s", **data)
+    await world.jobs_at("2026-05-03T00:00:00Z")
+    lines = [line for one in world.documents("invoice") for line in one["lines"]]
+    assert sorted(line["amount"] for line in lines if line["kind"] == "usage") == ["10.00", "40.00"]
+    assert not [line for line in lines if line["kind"] == "minimum" and line["price_id"] == "call"]

@@ -35,6 +35,8 @@ STORIES: list[tuple[list[dict[str, Any]], list[tuple[str, str]], str]] = [
     ([subscription(1, "created"), subscription(2, "canceled"), subscription(3, "expired")], ENDED, ""),
     ([subscription(1, "created"), subscription(2, "activated")], [RATED, NO_EFFECT], "pro"),
     ([subscription(1, "usage_exceeded")], [NO_EFFECT], ""),
+    ([subscription(1, "created"), subscription(2, "usage_exceeded")], [RATED, RATED], "pro"),
+    ([subscription(1, "created"), subscription(2, "canceled"), subscription(3, "usage_exceeded")], ENDED, ""),
     ([event(1, "user.created", {}), event(2, "user.created", {})], [RATED, NO_EFFECT], ""),
     ([event(1, "user.created", {"tier": "pro"}), event(2, "user.created", {"tier": "pro"})], [RATED, NO_EFFECT], "pro"),
     ([event(1, "user.created", {}), event(2, "user.created", {"plan_id": "pro"})], [RATED, RATED], "pro"),
