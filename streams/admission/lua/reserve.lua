@@ -18,7 +18,14 @@ if KEYS[7] then
   local customer = redis.call('GET', KEYS[7])
   if customer and customer ~= NAME then return {'conflict'} end
 end
-local stands = redis.call('HMGET', HOLDS, 'h:' .. id, 'e:' .. id)
+local names, meters, rooms, wanted, fields = {}, {}, {}, {}, {'h:' .. id, 'e:' .. id}
+for i = 14, #ARGV, 4 do
+  local n = #names + 1
+  names[n], meters[n], rooms[n], wanted[n] = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  fields[n + 2] = 'c:' .. ARGV[i]
+end
+local stands, held = redis.call('HMGET', HOLDS, unpack(fields)), {}
+for n = 1, #names do held[n] = stands[n + 2] or ZERO end
 if stands[1] and cmsgpack.unpack(stands[1])[DIGEST] ~= digest then return {'conflict'} end
 if stands[2] then
   local told = cmsgpack.unpack(stands[2])[3]
@@ -26,12 +33,6 @@ if stands[2] then
 end
 local wrong, offset = look(ARGV[3], ARGV[4], ARGV[5])
 if wrong then return wrong end
-local names, meters, rooms, wanted = {}, {}, {}, {}
-for i = 14, #ARGV, 4 do
-  local n = #names + 1
-  names[n], meters[n], rooms[n], wanted[n] = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-end
-local held = held_of(names)
 if stands[1] then return answer('same', offset, stands[1], held) end
 if stands[2] then return answer('ended', offset, stands[2], held) end
 local which = refusing(held, rooms, wanted)
