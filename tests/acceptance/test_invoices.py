@@ -137,6 +137,9 @@ def test_a_month_from_usage_to_a_paid_invoice_by_command(tenant: Tenant, tmp_pat
     assert adds_up(drafted)
     assert "19.05" in command(tenant, "show", invoice_id)
     assert "INV-" in command(tenant, "finalize", invoice_id)
+    (seen,) = tenant.rows("invoices", "invoice_id = {id:String}", id=invoice_id)
+    assert (seen["state"], seen["number"][:4]) == ("open", "INV-")  # the command ends when the views show it
+    assert invoice_id in command(tenant, "ls", "--customer", name, "--state", "open")
     final = tenant.http.get(f"/v1/invoices/{invoice_id}").json()
     assert (final["state"], final["amount_due"]) == ("open", "19.05")
     pdf = tmp_path / "invoice.pdf"
