@@ -60,6 +60,7 @@ STATUS_OF_REFUSAL: Final[dict[str, int]] = {
     "too_large": 422,
     "unknown_plan": 422,
     "wrong_type": 422,
+    "unknown_invoice": 404,
     "unknown_order": 404,
     "unknown_payment": 404,
     "unknown_subscription": 404,

@@ -59,6 +59,7 @@ REASONS: Final[dict[str, str]] = {
     "amount_overflow": "a charge, quantity or balance is beyond its bounds",
     "currency_mismatch": "the account has another currency",
     "unknown_payment": "the payment it refunds is not known",
+    "unknown_invoice": "the invoice it pays is not known; sent again once there is one, it pays it",
     "unknown_allocation": "no device.allocated has opened the allocation, whose release will charge all of it",
     "internal_error": "deciding it failed by our own fault; it can be retried after a fix",
 }

@@ -34,12 +34,12 @@ def pay(turn: Turn, invoice_id: str, payment_id: str, amount: int) -> int:
     """A payment that names an invoice; what of it came to the wallet, nanos.
 
     Prepaid: all of it, for the invoice is the wallet's debt. Postpaid: it clears what is receivable, and what is more
-    than is due stays in the wallet. An invoice that is not known here is somebody else's, and so is its money. The
-    event has to name `invoice_documents`.
+    than is due stays in the wallet. InvalidInput `unknown_invoice` where there is none of this id: whose money it is
+    cannot be told, so it waits as a dead letter until the invoice is there. The event has to name `invoice_documents`.
     """
     body = turn.document(INVOICE, invoice_id)
     if body is None:
-        return 0
+        raise InvalidInput("unknown_invoice", f"invoice {invoice_id!r} is not known here", "/data/invoice_id")
     account, currency = turn.account, body["currency"]
     sent = turn.event.data.get("currency")
     if sent is not None and sent != currency:

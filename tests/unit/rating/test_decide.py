@@ -359,15 +359,16 @@ def test_a_refund_takes_back_once_what_a_payment_brought() -> None:
     assert partition.of("c").balance == NANOS
 
 
-def test_a_payment_of_an_invoice_and_its_refund_leave_the_wallet_alone() -> None:
-    """A payment that names an invoice is no deposit, so its refund is no withdrawal, also after a restart."""
+def test_a_payment_of_an_invoice_that_is_not_known_waits_as_a_dead_letter() -> None:
+    """It is nobody's wallet's, and does not vanish; whatever comes for it is not refunded either, and it can be told
+    again."""
     partition = MemoryPartition()
-    (row,) = partition.account(paid(1, "3", invoice_id="i"))
-    assert (became(row), row["postings"]) == (RATED, [])
-    partition.restart()
-    (row,) = partition.account(refunded(2, "3"))
-    assert (became(row), row["postings"]) == (RATED, [])
+    for _ in range(2):
+        (row,) = partition.account(paid(1, "3", invoice_id="i"))
+        assert (became(row), row["postings"]) == (("dead_letter", "unknown_invoice"), [])
+    assert became(partition.account(refunded(2, "3"))[0]) == ("dead_letter", "unknown_payment")
     assert partition.of("c").balance == 0
+    assert became(partition.account(paid(3, "3"))[0]) == RATED
 
 
 def test_flags_tell_what_is_worth_a_second_look() -> None:
