@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from invoicing.by_day import Day, day_asks, days_of
-from invoicing.drafting import alike, draft_command, is_draft_of
+from invoicing.drafting import alike, draft_command, finalize_command, is_draft_of, void_command
 from invoicing.material import (
     Standing,
     before_asks,
@@ -30,7 +30,6 @@ from invoicing.stores import Commanding, Reader, Rows
 from invoicing.summary import Summary
 from invoicing.usage_rows import PriceSum, by_customer
 from rating.book import CompiledCatalogue, PriceBook
-from schemas import invoicing_commands as types
 from schemas.commands import Command
 from schemas.documents import INVOICE
 from schemas.errors import InvalidInput, Unavailable
@@ -314,15 +313,8 @@ class Closer:
             body = await self.invoice(tenant, invoice_id)
             if body["state"] != "draft":
                 raise InvalidInput("state", f"invoice {invoice_id} is {body['state']}: nothing is left to bill")
-        takes = body.get("takes")
-        data: dict[str, Any] = {"invoice_id": invoice_id}
-        if takes:
-            data["subscription_id"] = takes["subscription_id"]
-        if due_days is not None:
-            data["due_days"] = due_days
         if not body.get("numbering"):
-            command = Command(tenant, body["customer"], types.INVOICE_FINALIZE, f"finalize:{invoice_id}", data)
-            operation = await self.settled(command)
+            operation = await self.settled(finalize_command(tenant, body, due_days))
             if operation.status != DONE and operation.reason != "state":
                 raise InvalidInput(operation.reason, operation.detail)
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -357,22 +349,14 @@ class Closer:
         return sum(await asyncio.gather(*(each(tenant, own) for (tenant, _), own in customers.items())))
 
     async def void(self, tenant: str, invoice_id: str, reason: str = "") -> dict[str, Any]:
-        """Voids an invoice; the invoice. Errors: InvalidInput `not_found`, `state`, `paid`."""
-        body = await self.invoice(tenant, invoice_id)
-        takes = body.get("takes")
-        data: dict[str, Any] = {"invoice_id": invoice_id, "reason": reason or None}
-        if takes:
-            data["subscription_id"] = takes["subscription_id"]
-        command = Command(
-            tenant,
-            body["customer"],
-            types.INVOICE_VOID,
-            f"void:{invoice_id}",
-            {name: value for name, value in data.items() if value is not None},
-        )
-        operation = await self.settled(command)
-        if operation.status != DONE:
-            raise InvalidInput(operation.reason, operation.detail)
+        """Voids an invoice; the invoice. Errors: InvalidInput `not_found`, `state`."""
+        for tried in range(1, STALE_TRIES + 1):
+            body = await self.invoice(tenant, invoice_id)
+            operation = await self.settled(void_command(tenant, body, reason))
+            if operation.status == DONE:
+                break
+            if operation.reason != "stale" or tried == STALE_TRIES:
+                raise InvalidInput(operation.reason, operation.detail)
         return await self.invoice(tenant, invoice_id)
 
     async def days(self, tenant: str, body: Mapping[str, Any]) -> list[Day]:

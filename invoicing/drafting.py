@@ -1,4 +1,5 @@
-"""The command that drafts an invoice, and whether a draft that stands is the one it would make. Pure."""
+"""The commands that draft an invoice, finalize it and make it void; and whether a draft that stands is the one that
+would be made. Pure."""
 
 from __future__ import annotations
 
@@ -26,6 +27,24 @@ def draft_command(standing: Standing, data: dict[str, Any]) -> Command:
         f"draft:{body['id']}:{data['expects']}:{digest}",
         data,
     )
+
+
+def finalize_command(tenant: str, body: Mapping[str, Any], due_days: int | None) -> Command:
+    """The command that finalizes an invoice."""
+    return _about(tenant, body, types.INVOICE_FINALIZE, "finalize", due_days=due_days)
+
+
+def void_command(tenant: str, body: Mapping[str, Any], reason: str) -> Command:
+    """The command that makes an invoice void, with the payments that are known to name it."""
+    payments = [payment["payment_id"] for payment in body["payments"]]
+    return _about(tenant, body, types.INVOICE_VOID, "void", reason=reason or None, payments=payments or None)
+
+
+def _about(tenant: str, body: Mapping[str, Any], event_type: str, action: str, **more: Any) -> Command:
+    """A command about an invoice, that names the subscription it bills."""
+    data = {"subscription_id": (body.get("takes") or {}).get("subscription_id"), **more}
+    given = {name: value for name, value in data.items() if value is not None}
+    return Command(tenant, body["customer"], event_type, f"{action}:{body['id']}", {"invoice_id": body["id"], **given})
 
 
 def alike(stands: Mapping[str, Any], data: Mapping[str, Any]) -> bool:

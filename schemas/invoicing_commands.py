@@ -52,6 +52,9 @@ CLOCKS_CUSTOMER: Final = "tollgate:clocks"
 CLOCK_CUSTOMERS_MAX: Final = 1_000
 """Customers on one clock."""
 
+PAYMENTS_MAX: Final = 1_000
+"""Payments of an invoice that can be void."""
+
 When = Literal["now", "period_end"]
 _Words = Annotated[str, msgspec.Meta(max_length=1000)]
 
@@ -139,6 +142,11 @@ class _Pay(_Invoice, frozen=True, kw_only=True, gc=False):
     payment_id: Id
 
 
+class _Void(_Invoice, frozen=True, kw_only=True, gc=False):
+    payments: Annotated[list[Id], msgspec.Meta(max_length=PAYMENTS_MAX)] | None = None
+    """Ids of the payments that name it, as the sender read them."""
+
+
 class _Refunded(_Invoice, frozen=True, kw_only=True, gc=False):
     payment_id: Id
     refund_id: Id
@@ -179,7 +187,7 @@ INVOICING_COMMANDS: Final[dict[str, BuiltIn]] = {
     INVOICE_FINALIZE: _invoice,
     INVOICE_NUMBER: account_type(_Number),
     INVOICE_NUMBERED: account_type(_Numbered),
-    INVOICE_VOID: _invoice,
+    INVOICE_VOID: account_type(_Void),
     INVOICE_COLLECT: _invoice,
     INVOICES_COLLECT: account_type(_Command),
     INVOICE_OVERDUE: _invoice,

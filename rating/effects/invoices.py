@@ -28,6 +28,7 @@ from rating.effects.invoice_body import (
     tell,
     unmark_paid,
 )
+from rating.effects.voided_payments import free_payments, take_freed
 from rating.subscription_document import from_document, item_from, to_document
 from rating.subscriptions import billed, unbilled
 from rating.turn import Effect, Naming, NoEffect, Refused, Turn
@@ -35,7 +36,7 @@ from rating.wallet import charge, check_balance, check_debt, settle_currency
 from schemas import invoicing_commands as types
 from schemas.account import POSTPAID
 from schemas.currencies import round_to_minor
-from schemas.documents import COUNTER, INVOICE, SUBSCRIPTION
+from schemas.documents import COUNTER, INVOICE, PAYMENT, SUBSCRIPTION
 from schemas.errors import InvalidInput
 from schemas.event import Event
 from schemas.invoice import NUMBERING_CUSTOMER, Draft, money_of
@@ -121,10 +122,9 @@ def void(turn: Turn) -> None:
         raise Refused("state", "the invoice is just being finalized")
     if body["state"] == "void":
         raise Refused("state", "the invoice is void already")
-    if body["payments"] and body["collection"] == "postpaid":
-        raise Refused("paid", "payments name the invoice: what was paid stays paid, and can be refunded")
     if body["state"] != "draft":
         unmark_paid(turn, body)
+        free_payments(turn, body)
         _take(turn, body, -_taken_at_once(body), f"{body['id']}:void")
         _give_back(turn, body)
     body |= {"state": "void", "voided_at": format_time(now_of(turn)), "amount_due": money_text(body, 0)}
@@ -155,6 +155,7 @@ def _finalize(turn: Turn, body: dict[str, Any]) -> None:
         "due_at": format_time(at + (DUE_DAYS if days is None else days) * DAY),
     }
     set_paid(body, _paid_by_wallet(turn, body))
+    take_freed(turn, body)
     turn.put(INVOICE, body["id"], body)
     turn.command(
         NUMBERING_CUSTOMER,
@@ -238,6 +239,10 @@ def _draft_names(event: Event) -> list[tuple[str, str]]:
     return invoice_documents(event.customer, invoice_id)
 
 
+def _void_names(event: Event) -> list[tuple[str, str]]:
+    return names(event) + [(PAYMENT, payment_id) for payment_id in event.data.get("payments") or ()]
+
+
 def _numbers(event: Event) -> list[tuple[str, str]]:
     return [types.NUMBERS]
 
@@ -254,6 +259,6 @@ DOCUMENTS: Final[dict[str, Naming]] = {
     types.INVOICE_FINALIZE: names,
     types.INVOICE_NUMBER: _numbers,
     types.INVOICE_NUMBERED: names,
-    types.INVOICE_VOID: names,
+    types.INVOICE_VOID: _void_names,
 }
 IDENTITIES: Final[dict[str, Callable[[Event], list[bytes]]]] = {}

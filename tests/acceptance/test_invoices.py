@@ -204,6 +204,27 @@ def test_void_and_the_next_revision(tenant: Tenant) -> None:
     assert is_problem(tenant.http.get(f"/v1/invoices/{fresh('inv')}"), 404)
 
 
+def test_what_was_paid_of_an_invoice_that_is_void_is_the_wallets(tenant: Tenant) -> None:
+    """Postpaid, partly paid: void by command, what was paid is a credit, which the next revision takes; void by API it is
+    the wallet's again, and the payment can be given back."""
+    name = customer(tenant, collection="postpaid")
+    use(tenant, name, "2026-03-05T10:00:00Z", pages=3)
+    first = ask(tenant, "POST", f"/v1/customers/{name}/invoices", {"period": "2026-03"}, 201)
+    ask(tenant, "POST", f"/v1/invoices/{first['id']}/finalize")
+    payment = fresh("p")
+    ask(tenant, "POST", f"/v1/invoices/{first['id']}/payments", {"amount": "2", "payment_id": payment}, 201)
+    assert "void" in command(tenant, "void", first["id"])
+    assert Decimal(tenant.balance(name)["balance"]) == 2
+    second = ask(tenant, "POST", f"/v1/customers/{name}/invoices", {"period": "2026-03"}, 201)
+    final = ask(tenant, "POST", f"/v1/invoices/{second['id']}/finalize")
+    assert (final["revision"], final["state"], final["amount_paid"], final["amount_due"]) == (2, "open", "2.00", "1.00")
+    assert Decimal(tenant.balance(name)["balance"]) == 0
+    assert ask(tenant, "POST", f"/v1/invoices/{second['id']}/void")["state"] == "void"
+    assert Decimal(tenant.balance(name)["balance"]) == 2
+    assert ask(tenant, "POST", f"/v1/payments/{payment}/refund", {})["status"] == "refunded"
+    assert Decimal(tenant.balance(name)["balance"]) == 0
+
+
 def test_late_usage_is_an_adjustment_at_its_own_price(tenant: Tenant) -> None:
     """On the next invoice, naming its original period; before that the upcoming invoice has it, by the same builder."""
     name = customer(tenant, collection="postpaid")
