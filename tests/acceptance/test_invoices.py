@@ -206,8 +206,8 @@ def test_void_and_the_next_revision(tenant: Tenant) -> None:
 
 def test_what_was_paid_of_an_invoice_that_is_void_is_the_wallets(tenant: Tenant) -> None:
     """Postpaid, partly paid: void by command, what was paid is a credit, which the next revision takes; void by API it is
-    the wallet's again, and the payment can be given back."""
-    name = customer(tenant, collection="postpaid")
+    the wallet's again, and the payment can be given back as far as the customer has credit: the usage is owed again."""
+    name = customer(tenant, collection="postpaid", credit_limit="10")
     use(tenant, name, "2026-03-05T10:00:00Z", pages=3)
     first = ask(tenant, "POST", f"/v1/customers/{name}/invoices", {"period": "2026-03"}, 201)
     ask(tenant, "POST", f"/v1/invoices/{first['id']}/finalize")
