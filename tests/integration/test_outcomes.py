@@ -237,7 +237,7 @@ def broken(tenant: str, customer: str, mark: str) -> list[Case]:
 
 def test_broken_input_is_kept_with_its_reason_and_holds_nothing_up(served: Served, tenant: str) -> None:
     """Original bytes, a reason from the closed list, a readable detail; what follows in every partition is rated."""
-    mark = uuid.uuid4().hex
+    mark = f"mark-{uuid.uuid4().hex}"  # a letter first: bare hex may begin like a number, such as 5e700
     partitions = served.settings.partitions
     homes = {partition_of(f"home-{number}", partitions): f"home-{number}" for number in range(40 * partitions)}
     assert len(homes) == partitions
