@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import asdict
 
 from schemas.account_types import ACCOUNT_TYPES as _ACCOUNT_TYPES
@@ -21,10 +22,19 @@ from schemas.errors import InvalidInput
 from schemas.ids import check_id
 from schemas.limits import EVENT_MAX_BYTES, ID_MAX_CHARACTERS, INPUT_RECORD_MAX_BYTES
 from schemas.period import Timestamp, format_time, instant_of, parse_time
+from schemas.plain_release import read_release
 from schemas.plain_tokens import PlainTokens, content_of_plain, is_plain, plain_content, read_plain
 from schemas.shape import Id, read
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
-from schemas.usage_types import PRODUCT_USAGE_RECORDED, TOKENS_USED, USAGE_REPORTED, USAGE_TYPES
+from schemas.usage_types import (
+    DEVICE_RELEASED,
+    PRODUCT_USAGE_RECORDED,
+    TOKENS_USED,
+    USAGE_REPORTED,
+    USAGE_TYPES,
+    duration_agrees,
+    whole_seconds,
+)
 
 DEFAULT_TENANT: Final = "default"
 MAJOR: Final = 1
@@ -38,6 +48,8 @@ COMMAND_PREFIX: Final = "tollgate."
 
 _BUILT_IN: Final = {**USAGE_TYPES, **_ACCOUNT_TYPES}
 _NO_DATA: Final[dict[str, Any]] = {}
+_TOKENS_MARK: Final = f'"{TOKENS_USED}"'.encode()
+_RELEASE_MARK: Final = f'"{DEVICE_RELEASED}"'.encode()
 
 
 class Attributes(Protocol):
@@ -116,7 +128,11 @@ class _UserOnly(msgspec.Struct, gc=False):
 
 def decode(raw: bytes, received_at: int, max_future: int) -> Event:
     """The event that a record holds. `max_future`: microseconds its time may lie ahead of `received_at`."""
-    event = decode_plain(raw, received_at, max_future)
+    event = None
+    if _TOKENS_MARK in raw:  # a type that is spelled with an escape goes the general way, to the same event
+        event = decode_plain(raw, received_at, max_future)
+    elif _RELEASE_MARK in raw:
+        event = decode_release(raw, received_at, max_future)
     return event if event is not None else decode_general(raw, received_at, max_future)
 
 
@@ -219,6 +235,56 @@ def event_of_plain(plain: PlainTokens, occurred_at: int) -> Event:
         sent.allocation_id,
         sent.final,
         not (total or sent.cache_write_tokens or sent.reasoning_tokens),
+    )
+
+
+def decode_release(raw: bytes, received_at: int, max_future: int) -> Event | None:
+    """As `decode_plain`, of a device.released."""
+    if len(raw) > EVENT_MAX_BYTES or (read := read_release(raw)) is None:
+        return None
+    sent, times = read
+    told = sent.data
+    try:
+        start = instant_of(times.allocated_at, told.allocated_at, "")
+        end = instant_of(times.released_at, told.released_at, "")
+        if sent.time is UNSET or times.time is None:
+            occurred_at = received_at
+        else:
+            occurred_at = instant_of(times.time, sent.time, "")
+    except InvalidInput:
+        return None
+    if end < start or occurred_at > received_at + max_future:
+        return None
+    seconds = whole_seconds(start, end)
+    data: dict[str, Any] = msgspec.to_builtins(told)
+    data["allocated_at"], data["released_at"], data["duration_seconds"] = start, end, seconds
+    if told.duration_seconds is UNSET:
+        told.duration_seconds = seconds
+    elif not duration_agrees(told.duration_seconds, start, end):
+        return None
+    tenant = sent.tenantid
+    content = sent
+    if tenant is UNSET:
+        tenant = DEFAULT_TENANT
+        content = msgspec.structs.replace(sent, tenantid=tenant)
+    return Event(
+        tenant,
+        sent.subject,
+        sent.source,
+        sent.id,
+        DEVICE_RELEASED,
+        occurred_at,
+        data.get("user_id"),
+        data,
+        sent,
+        content_of(content),
+        identity_of(tenant, sent.subject, sent.source, sent.id),
+        data.get("hold_id"),
+        data.get("session_id"),
+        told.device_id,
+        told.allocation_id,
+        told.final,
+        False,
     )
 
 

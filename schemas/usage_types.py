@@ -10,6 +10,7 @@ Errors: as `schemas.shape`, and InvalidInput `inconsistent`, `bad_time` (an end 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -254,17 +255,23 @@ def _in_order(start: int, end: int, start_name: str, end_name: str) -> None:
         raise InvalidInput("bad_time", f"data.{end_name} lies before data.{start_name}", f"/data/{end_name}")
 
 
+def whole_seconds(start: int, end: int) -> int:
+    """Whole seconds from start to end, rounded half up."""
+    return (end - start + SECOND // 2) // SECOND
+
+
+def duration_agrees(sent: int | Decimal, start: int, end: int) -> bool:
+    """Whether a duration in seconds that was sent is that of its times."""
+    return -DURATION_TOLERANCE <= sent * SECOND - (end - start) <= DURATION_TOLERANCE
+
+
 def _duration(filled: dict[str, Any], start: int, end: int) -> int:
-    """Whole seconds from start to end, rounded half up; a duration that was sent must agree with the times."""
-    seconds = (end - start + SECOND // 2) // SECOND
+    """Whole seconds from start to end; a duration that was sent must agree with the times."""
+    seconds = whole_seconds(start, end)
     sent = filled.get("duration_seconds")
     if sent is None:
         filled["duration_seconds"] = seconds
-    elif (
-        not -DURATION_TOLERANCE
-        <= read_size(sent, "/data/duration_seconds") * SECOND - (end - start)
-        <= DURATION_TOLERANCE
-    ):
+    elif not duration_agrees(read_size(sent, "/data/duration_seconds"), start, end):
         raise InvalidInput(
             "inconsistent",
             f"data.duration_seconds {sent} differs by more than 1 s from its times, {seconds} s apart",

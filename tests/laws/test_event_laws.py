@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ingest.accept import accept
 from schemas.canonical import exact_number, identity_of
 from schemas.errors import InvalidInput
-from schemas.event import Event, decode, peek
+from schemas.event import Event, decode, decode_general, decode_release, peek
 from schemas.ids import murmur2
 from schemas.outcome import REASONS
 from schemas.period import TIME_END, format_time, month_of, parse_time
@@ -192,6 +192,65 @@ def test_the_short_road_and_the_general_one_lead_to_the_same_event(
         if attribute not in ("data", "attributes"):
             assert getattr(short, attribute) == getattr(long, attribute), attribute
     assert without_nulls(short.data) == long.data
+
+
+usual_releases = st.fixed_dictionaries(
+    {"cpu_cores": counts, "memory_mb": counts},
+    optional={
+        "gpu_count": counts,
+        "device_type": ids,
+        "duration_seconds": st.sampled_from([3599, 3600]),
+        "allocated_at": st.sampled_from(["2026-11-20T09:15:30.123Z", "2026-11-20T10:15:30+01:00"]),
+        "user_id": ids,
+        "hold_id": ids,
+        "session_id": ids,
+        "final": st.booleans(),
+    },
+)
+odd_releases: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        *({"allocated_at": time} for time in ("2026-11-20T09:15:30.1234567Z", "2026-11-20T10:15:31Z", "2026-11-20", 1)),
+        *({"cpu_cores": size} for size in (0.5, -1, 10**15 + 1, True, "4", None, ...)),
+        *({"duration_seconds": seconds} for seconds in (3601, 3602, 3600.5, None)),
+        *({name: None} for name in ("user_id", "gpu_count", "final")),
+        {"user_id": ""},
+        {"odd": 1},
+    ]
+)
+usual_envelopes = st.fixed_dictionaries(
+    {},
+    optional={
+        "tenantid": st.just(...),
+        "time": st.sampled_from([..., "2026-11-20T10:15:30+00:00", "2026-11-20T10:15:30.123456Z"]),
+        "datacontenttype": ids,
+    },
+)
+odd_envelopes: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{"subject": ...}, {"time": "2026-11-21T00:00:00Z"}, {"time": None}, {"odd": 1}, {"dataschema": "x"}]
+)
+
+
+@given(usual_releases, usual_envelopes, st.none() | odd_releases, st.none() | odd_envelopes, st.none() | st.integers())
+def test_a_release_that_is_read_in_one_pass_is_the_event_that_the_general_way_makes_of_it(
+    data: dict[str, Any],
+    attributes: dict[str, Any],
+    odd: dict[str, Any] | None,
+    odd_attributes: dict[str, Any] | None,
+    seed: int | None,
+) -> None:
+    """Every field of it, and every attribute of its envelope; what is no usual release it leaves to the general way."""
+    made = event({**data, **(odd or {})}, type="device.released", **{**attributes, **(odd_attributes or {})})
+    raw = write(made) if seed is None else spelled(made, random.Random(seed))
+    short = decode_release(raw, NOW, HOUR)
+    assert short is not None or odd or odd_attributes or seed is not None
+    if short is None:
+        return
+    long = decode_general(raw, NOW, HOUR)
+    for field in short.__struct_fields__:
+        if field != "attributes":
+            assert getattr(short, field) == getattr(long, field), field
+    for name in ("specversion", "id", "source", "type", "subject", "tenantid", "time", "datacontenttype", "get", "odd"):
+        assert short.attributes.get(name) == long.attributes.get(name), name
 
 
 @given(st.lists(ids, min_size=4, max_size=4), st.lists(ids, min_size=4, max_size=4))
