@@ -14,7 +14,7 @@ from typing import Any
 from rating.book import PriceBook
 from rating.charging import rate_into, settle
 from rating.chunk import Chunk
-from rating.claims import ALLOCATION, CLAIMING, Claim, claims
+from rating.claims import ALLOCATION, CLAIMING, Claim, claims, identities_claimed
 from rating.columns import Priced
 from rating.counting import Counted, Unseen, unique_identities
 from rating.decision import Decision, Outgoing, Received, Standing, Unreadable
@@ -44,8 +44,7 @@ UNCHARGED = frozenset({"session.ended"})
 def identities_named(event: Event) -> list[bytes]:
     """All that must be looked up before an event can be decided."""
     named = [event.identity]
-    if event.type in CLAIMING:
-        named.extend(claim.identity for claim in claims(event))
+    named.extend(identities_claimed(event))
     if event.type in IDENTITIES:
         named.extend(IDENTITIES[event.type](event))
     if event.hold_id is not None:
