@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from rating.book import PriceBook
-from rating.claims import Claim
 from rating.decision import Command, DeadLetter, Decision, Outgoing, Received, Standing
 from rating.names import Names
 from rating.tariff import RateTable, Tariff, Tariffs
 from rating.wallet import Burnt
 from schemas.account import Account, pack_account
+from schemas.claims import Claim
 from schemas.documents import DOCUMENT_MAX_BYTES, document_key
 from schemas.errors import InvalidInput
 from schemas.event import Event

@@ -14,7 +14,6 @@ from typing import Any
 from rating.book import PriceBook
 from rating.charging import rate_into, settle
 from rating.chunk import Chunk
-from rating.claims import ALLOCATION, CLAIMING, Claim, claims, identities_claimed
 from rating.columns import Priced
 from rating.counting import Counted, Unseen, unique_identities
 from rating.decision import Decision, Outgoing, Received, Standing, Unreadable
@@ -27,6 +26,7 @@ from rating.names import Names
 from rating.plain import Plain
 from rating.turn import Effect, NoEffect, Refused, Turn
 from schemas.account import Account, new_account, pack_account, unpack_account
+from schemas.claims import ALLOCATION, Claim
 from schemas.documents import OPERATION
 from schemas.errors import InvalidInput
 from schemas.event import ACCOUNT_TYPES, COMMAND_PREFIX, Event
@@ -43,8 +43,7 @@ UNCHARGED = frozenset({"session.ended"})
 
 def identities_named(event: Event) -> list[bytes]:
     """All that must be looked up before an event can be decided."""
-    named = [event.identity]
-    named.extend(identities_claimed(event))
+    named = [event.identity, *[claim.identity for claim in event.claims]]
     if event.type in IDENTITIES:
         named.extend(IDENTITIES[event.type](event))
     if event.hold_id is not None:
@@ -137,14 +136,11 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
         chunk.entries.outcome[index] = Outcome.DUPLICATE
         chunk.entries.reason[index] = "hold_settled"
         return
-    made: tuple[Claim, ...] = ()
-    if event.type in CLAIMING:
-        made = claims(event)
-        for claim in made:
-            told = chunk.booked.get(claim.identity)
-            if told is not None:
-                _told_before(chunk, index, event, claim, told)
-                return
+    for claim in event.claims:
+        told = chunk.booked.get(claim.identity)
+        if told is not None:
+            _told_before(chunk, index, event, claim, told)
+            return
     account = chunk.accounts.get(key)
     if account is None:
         account = chunk.accounts[key] = new_account(event.tenant, event.customer)
@@ -171,7 +167,7 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
         chunk.decision.touched[key] = account
     if (event.hold_id is not None or event.type in ENDING) and not of_account:
         end_holds(chunk, index, event, key)
-    chunk.book_identity(index, event, made)
+    chunk.book_identity(index, event, event.claims)
 
 
 def _act(chunk: Chunk, index: int, record: Received, event: Event, key: str, effect: Effect) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
-from rating.claims import claim_identity
+from schemas.claims import claim_identity
 from schemas.event import Event
 from schemas.ledger import HOLD_NOT_OPEN, Entries
 from schemas.outcome import Outcome

@@ -18,6 +18,7 @@ from msgspec.structs import asdict
 
 from schemas.account_types import ACCOUNT_TYPES as _ACCOUNT_TYPES
 from schemas.canonical import content_of, identity_of, parse
+from schemas.claims import Claim, claims_made
 from schemas.errors import InvalidInput
 from schemas.ids import check_id
 from schemas.limits import EVENT_MAX_BYTES, ID_MAX_CHARACTERS, INPUT_RECORD_MAX_BYTES
@@ -88,6 +89,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """Whether the hold it names ends with it."""
     zero: bool
     """All counts of a session.tokens_used are zero."""
+    claims: tuple[Claim, ...] = ()
+    """What it claims beside its identity; of an event made after it those of the one that was sent."""
 
 
 class Peek(NamedTuple):
@@ -188,6 +191,7 @@ def decode_general(raw: bytes, received_at: int, max_future: int) -> Event:
         get("allocation_id"),
         data.get("final") is not False,
         zero,
+        claims_made(tenant, customer, event_type, data),
     )
 
 
@@ -285,6 +289,7 @@ def decode_release(raw: bytes, received_at: int, max_future: int) -> Event | Non
         told.allocation_id,
         told.final,
         False,
+        claims_made(tenant, sent.subject, DEVICE_RELEASED, data),
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rating.book import PriceBook
-from rating.claims import CLAIMING
 from rating.columns import FEWEST, price_plain
 from rating.decide import decide, identities_named, internal_failure, values_counted
 from rating.decision import Decision, Judged, Received, Standing, Unreadable
@@ -86,7 +85,7 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
     for event, key in zip(names.read, names.key, strict=True):
         if event.__class__ is not Event:
             continue
-        if event.hold_id is not None or event.type in CLAIMING or event.type in IDENTITIES:
+        if event.hold_id is not None or event.claims or event.type in IDENTITIES:
             more.extend(identities_named(event)[1:])
         ends = event.type in ENDING or event.hold_id is not None
         if (ends and (event.type not in ACCOUNT_TYPES or event.type == HOLD_SETTLE)) or event.type == USER_DELETED:

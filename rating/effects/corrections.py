@@ -17,11 +17,11 @@ from typing import Any, Final
 import msgspec
 
 from rating.charging import Booked
-from rating.claims import claim_identity
 from rating.counting import Counted, period_start
 from rating.turn import Effect, Naming, NoEffect, Turn
 from schemas.account import counter_key
 from schemas.canonical import CONTENT_BYTES, content_of, identity_of, json_of, parse
+from schemas.claims import claim_identity
 from schemas.device_commands import USAGE_CORRECT, USAGE_RERATE, Charged
 from schemas.documents import CORRECTION
 from schemas.errors import InvalidInput

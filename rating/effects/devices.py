@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from rating.claims import ALLOCATION, claim_identity
 from rating.counting import Piece
 from rating.devices import alike, used
 from rating.holds import SETTLED
 from rating.turn import Effect, Naming, NoEffect, Turn
 from schemas.account import Allocation, pack_account
 from schemas.canonical import CONTENT_BYTES, json_of, parse
+from schemas.claims import ALLOCATION, claim_identity
 from schemas.device_commands import ALLOCATION_EXPIRE
 from schemas.errors import InvalidInput
 from schemas.event import Event

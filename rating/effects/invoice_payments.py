@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from rating.claims import INVOICE_PAYMENT, PAYMENT, claim_of
 from rating.effects.invoice_body import invoice_named
 from rating.effects.payments import complete, payment_documents, payment_identities
 from rating.turn import Effect, Naming, Refused, Turn
 from schemas import invoicing_commands as types
+from schemas.claims import INVOICE_PAYMENT, PAYMENT, claim_of
 from schemas.documents import INVOICE
 from schemas.event import Event
 from schemas.invoice import OWED, money_of

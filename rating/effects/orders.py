@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from rating.claims import ORDER, claim_of
 from rating.effects.credits import currency_of, customer_named, open_wallet, paid_grant, put_in
 from rating.effects.intents import close_intent, intent_body, named, put_intent
 from rating.effects.order_flow import move_order, order_documents, put_order, tell_order
@@ -31,6 +30,7 @@ from rating.orders import (
 )
 from rating.turn import Effect, Naming, NoEffect, Refused, Turn
 from schemas import commands, documents
+from schemas.claims import ORDER, claim_of
 from schemas.errors import InvalidInput
 from schemas.event import Event
 from schemas.ledger import PostingKind

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from rating.claims import INVOICE_PAYMENT, ORDER, PAYMENT, claim_identity, claim_of
 from rating.effects.collecting import ask_refunded, pay
 from rating.effects.credits import customer_named, open_wallet, paid_grant, put_in, tell_moved
 from rating.effects.intents import named, told_of
@@ -19,6 +18,7 @@ from rating.orders import PARTIALLY_REFUNDED, REFUNDED, SUCCEEDED, UNPAID, order
 from rating.turn import Effect, Naming, Refused, Turn
 from rating.wallet import check_balance, payable, take_back
 from schemas import commands, documents
+from schemas.claims import INVOICE_PAYMENT, ORDER, PAYMENT, claim_identity, claim_of
 from schemas.errors import InvalidInput
 from schemas.event import Event
 from schemas.ledger import PostingKind

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from rating.claims import USER, Claim, claim_of
 from rating.effects.credits import customer_named, open_wallet, tell_moved
 from rating.effects.order_flow import cancel_open_orders
 from rating.effects.subscriptions import end_all
@@ -13,6 +12,7 @@ from rating.subscriptions import respanned
 from rating.turn import Effect, Naming, NoEffect, Turn
 from rating.wallet import lapse, pay_out, payable
 from schemas.account import PAID, PlanSpan
+from schemas.claims import USER, Claim, claim_of
 from schemas.documents import CUSTOMER
 from schemas.event import Event
 from schemas.ledger import PostingKind

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from rating.claims import CREDIT, PAYMENT, claim_of
 from rating.effects.credits import currency_of, customer_named, grant_of, open_wallet, paid_grant, put_in, tell_moved
 from rating.effects.payments import refund_identities, refund_of_payment
 from rating.turn import Effect, Naming, Refused, Turn
 from rating.wallet import Burnt, check_balance, pay_out, payable, settle_currency, spendable, take_back
 from schemas import commands
+from schemas.claims import CREDIT, PAYMENT, claim_of
 from schemas.documents import PAYMENT as PAYMENT_DOCUMENT
 from schemas.errors import InvalidInput
 from schemas.event import Event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rating.claims import CLAIMING, Claim, claim_identity, claims
+from schemas.claims import CLAIMING, Claim, claim_identity
 from schemas.event import Event, decode
 from tests.fakes.partition import MAX_FUTURE, NOW, granted, paid, refunded, released, tokens
 
@@ -15,7 +15,7 @@ def read(value: dict[str, Any]) -> Event:
 
 
 def made(value: dict[str, Any]) -> tuple[Claim, ...]:
-    return claims(read(value))
+    return read(value).claims
 
 
 def test_only_types_that_claim_make_claims() -> None:
