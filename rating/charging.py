@@ -69,15 +69,16 @@ def rate_into(
                 amount += 1
             if amount > AMOUNT_MAX_NANOS:
                 within_bounds(amount)  # which refuses it
+            quantities.append(quantity)
         else:
             charged = charge_of(chunk, event, account, line, quantity, counted, piece)
             if charged is None:
                 continue
             quantity, amount = charged
+            if not -_WIRE_INT <= quantity < _WIRE_INT:
+                chunk.weight += WIDE_BYTES
+            quantities.append(pack_int(quantity))
         rates.append(line.rate)
-        if not -_WIRE_INT <= quantity < _WIRE_INT:
-            chunk.weight += WIDE_BYTES
-        quantities.append(quantity if -_WIRE_INT <= quantity < _WIRE_INT else pack_int(quantity))
         amounts.append(amount)
         total += amount
     return total

@@ -235,7 +235,7 @@ class Chunk:
         self.decision.identities.append(identity)
         self.decision.contents.append(content)
         fingerprint = identity + content
-        for claimed, told in (*((claim.identity, claim.content) for claim in made), *claimed_by_effect):
+        for claimed, told in [*[(claim.identity, claim.content) for claim in made], *claimed_by_effect]:
             self.booked[claimed] = told
             self.decision.identities.append(claimed)
             self.decision.contents.append(told)

@@ -20,7 +20,7 @@ from rating.quotas import billing_of
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.event import Event
-from schemas.period import SECOND, Period, period_of
+from schemas.period import SECOND, Period, month_of, period_of
 from schemas.usage_types import DEVICE_RELEASED
 
 PARTS_MAX: Final = 400
@@ -35,19 +35,27 @@ _OF_THE_TELLING: Final = frozenset(
 def steady(chunk: Chunk, event: Event, account: Account) -> Period:
     """Around an event's time: while its prices, its plan and the period it counts in are the same."""
     at = event.occurred_at
-    start, end, _ = chunk.book.reigns(event.tenant, chunk.position).span(at)
-    period = period_of(*billing_of(account, at), at)
-    start, end = max(start, period.start), min(end, period.end)
+    tariff = chunk.tariff(event, account)
+    period = period_of(*billing_of(account, at), at) if account.spans else month_of(at)
+    start, end = period.start, period.end
+    reign = chunk.tariffs[event.tenant]
+    # Comparisons, for max and min cost each as much as all of this: nearly every device.released asks.
+    if reign.start > start:
+        start = reign.start
+    if reign.end < end:
+        end = reign.end
     for span in account.spans:
         if span.start > at:
             end = min(end, span.start)
             break
         start = max(start, span.start)
-    tariff = chunk.tariff(event, account)
     for line in tariff.lines if tariff is not None else ():
         if not line.start <= at < line.end:
             line.move(at)
-        start, end = max(start, line.start), min(end, line.end)
+        if line.start > start:
+            start = line.start
+        if line.end < end:
+            end = line.end
     return Period(start, end)
 
 

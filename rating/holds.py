@@ -98,7 +98,7 @@ def end_holds(chunk: Columns, index: int, event: Event, key: str) -> None:
         charges = entries.charges[index]
         charged = sum(entries.charge_amount[chunk.charged - charges : chunk.charged]) if charges else 0
         _end_named(chunk, index, event, HoldName(key, HOLD, event.hold_id), max(charged, 0))
-    if event.type in ENDING:
+    if chunk.holds and event.type in ENDING:
         for kind, name in ((SESSION, event.session_id), (ALLOCATION, event.allocation_id)):
             if name is None:
                 continue

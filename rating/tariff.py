@@ -170,7 +170,7 @@ class Tariffs:
 
         Errors: InvalidInput for an unusable dimension, and for own terms that were never checked.
         """
-        if not self._start <= event.occurred_at < self._end:
+        if not self.start <= event.occurred_at < self.end:
             self._move(event.occurred_at)
         kind = event.type if event.type != USAGE_REPORTED else f"{event.type}\x1f{event.data.get('meter')}"
         alike = self._alike.get(kind)
@@ -186,18 +186,19 @@ class Tariffs:
     def of_plain(self, event: Event, first: int, last: int) -> Tariff | None:
         """The tariff of all plain events of the event's model between two times, for who has neither plan nor own
         terms; None where more than the model makes a difference."""
-        if not self._start <= first < self._end:
+        if not self.start <= first < self.end:
             self._move(first)
-        if last >= self._end or self.catalogue is None or not self.catalogue.plain_by_model:
+        if last >= self.end or self.catalogue is None or not self.catalogue.plain_by_model:
             return None
         return self.of(event, "")
 
     def _move(self, instant: int) -> None:
         """Takes the catalogue of a time."""
-        self._start, self._end, catalogue = self._reigns.span(instant)
-        reign = self._seen.get(self._start)
+        self.start, self.end, catalogue = self._reigns.span(instant)
+        """While the catalogue of the event that was last asked about holds."""
+        reign = self._seen.get(self.start)
         if reign is None:
-            reign = self._seen[self._start] = _Reign(catalogue)
+            reign = self._seen[self.start] = _Reign(catalogue)
         self.catalogue = catalogue
         """Of the event that was last asked about; None where its time has none."""
         self._alike, self._known = reign.alike, reign.known
