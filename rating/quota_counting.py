@@ -50,21 +50,28 @@ def count_quotas(chunk: Chunk, index: int, account: Account, event: Event, first
     if catalogue is None:
         return
     rules = catalogue.quotas_of(account.plan_at(event.occurred_at), account.terms.own)
+    if not rules:
+        return
+    rates = [chunk.entries.rates[rate] for rate in chunk.entries.charge_rate[first:]]
+    measured = {rate.meter for rate in rates}
     for rule in rules:
+        if rule.meter is not None and rule.meter not in measured:
+            continue
         meter = catalogue.meter(rule.meter) if rule.meter is not None else None
         adding = meter is None or meter.aggregation in _ADDING
-        for scope, quantity in _quantities(chunk, rule, event, first, adding).items():
+        for scope, quantity in _quantities(chunk, rule, event, first, rates, adding).items():
             _count(chunk, index, account, event, rules, rule, scope, quantity, adding)
 
 
-def _quantities(chunk: Chunk, rule: QuotaRule, event: Event, first: int, adding: bool) -> dict[str, int]:
-    """By scope: what the charges of an event are to a quota."""
+def _quantities(
+    chunk: Chunk, rule: QuotaRule, event: Event, first: int, rates: list[Rate], adding: bool
+) -> dict[str, int]:
+    """By scope: what the charges of an event, those from `first` on at these rates, are to a quota."""
     entries, found = chunk.entries, dict[str, int]()
-    for at in range(first, len(entries.charge_rate)):
-        rate = entries.rates[entries.charge_rate[at]]
+    for at, rate in enumerate(rates, first):
         if rule.meter is not None and rule.meter != rate.meter:
             continue
-        scope = _scope(rule, event, rate)
+        scope = "" if rule.per == CUSTOMER else _scope(rule, event, rate)
         if scope is None:
             continue
         quantity = entries.charge_amount[at] if rule.meter is None else unpack_int(entries.charge_quantity[at])
@@ -76,7 +83,7 @@ def _quantities(chunk: Chunk, rule: QuotaRule, event: Event, first: int, adding:
 
 def _scope(rule: QuotaRule, event: Event, rate: Rate) -> str | None:
     """Whom a charge counts for: by user, by the charge's dimension, or by a name in the event's data."""
-    if rule.per in (CUSTOMER, USER):
+    if rule.per == USER:
         return scope_of(rule, event.user_id, {})
     named = event.data.get(rule.per)
     dimensions = dict(rate.dimensions)
@@ -102,20 +109,23 @@ def _count(
     if state is None and not _make_room(account, rules, key, at):
         return
     anchor, months = billing_of(account, at)
-    before = used(rule, state, at, anchor, months)
     counted = count(rule, state, at, quantity, anchor, months, "add" if adding else "set")
     if counted == state:
         return  # it came too late for its window
     account.counters[key] = counted
     chunk.weight += COUNTER_BYTES + UTF8 * len(key) + len(counted)
-    _tell(chunk, index, account, rule, scope, before, used(rule, counted, at, anchor, months))
+    after = used(rule, counted, at, anchor, months)
+    known = account.counters.get(f"t{key}")
+    if known is None and after.quantity <= after.limit and not _percent(rule, after):
+        return
+    before = used(rule, state, at, anchor, months)
+    _tell(chunk, index, account, rule, scope, before, after)
 
 
 def _tell(chunk: Chunk, index: int, account: Account, rule: QuotaRule, scope: str, before: Used, after: Used) -> None:
+    """Tells what there is to tell of usage that came near the limit, now or before."""
     key = f"t{quota_key(rule.id, scope)}"
     known = account.counters.get(key)
-    if known is None and after.quantity <= after.limit and not _percent(rule, after):
-        return
     percent, over, window = 0, "", after.window_id
     if rule.window.kind == "sliding":
         window = ""
@@ -147,8 +157,9 @@ def _tell(chunk: Chunk, index: int, account: Account, rule: QuotaRule, scope: st
 
 def _percent(rule: QuotaRule, now: Used) -> int:
     """The highest of the quota's thresholds that usage has reached; 0: none. Of a limit of nothing, with any usage."""
-    reached = [threshold for threshold in rule.thresholds if 100 * now.quantity >= threshold * now.limit]
-    return max(reached, default=0) if now.quantity > 0 else 0
+    if now.quantity <= 0:
+        return 0
+    return max([threshold for threshold in rule.thresholds if 100 * now.quantity >= threshold * now.limit], default=0)
 
 
 def _emit(chunk: Chunk, index: int, rule: QuotaRule, scope: str, kind: str, now: Used, more: Mapping[str, Any]) -> None:

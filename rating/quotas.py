@@ -87,7 +87,7 @@ def used(rule: QuotaRule, state: str | None, now: int, anchor: int = 0, months: 
         span = session_span(rule.window, start)
         return Used(quantity, limit, refuse, span.id, span.end)
     span = span_of(rule.window, now, anchor, months)
-    quantity, carried = _at(rule, state, span, anchor, months)
+    quantity, carried = _at(rule, _parts(state), span, anchor, months) if state is not None else (0, 0)
     return Used(
         quantity,
         limit + carried,
@@ -104,17 +104,20 @@ def count(
     kind = rule.window.kind
     if kind == "sliding":
         return _count_sliding(rule.window, state, at, quantity, how)
-    start, before, carried = _parts(state)
     if kind == "session":
+        start, before, _ = _parts(state)
         if state is not None and at < start:
             return state
         if state is None or at >= start + rule.window.length:
             start, before = at, 0
         return f"{start}|{_counted(before, quantity, how)}"
     span = span_of(rule.window, at, anchor, months)
-    if state is not None and span.start < start:
-        return state
-    before, carried = _at(rule, state, span, anchor, months)
+    before, carried = 0, 0
+    if state is not None:
+        parts = _parts(state)
+        if span.start < parts[0]:
+            return state
+        before, carried = _at(rule, parts, span, anchor, months)
     return f"{span.start}|{_counted(before, quantity, how)}|{carried}"
 
 
@@ -131,16 +134,14 @@ def level_of(account: Account | None, meter: str) -> int | None:
     return sum(not one.expired for one in account.allocations.values()) * 10**9 if account is not None else 0
 
 
-def _at(rule: QuotaRule, state: str | None, span: WindowSpan, anchor: int, months: int) -> tuple[int, int]:
-    """Used in a window, and carried over into it."""
-    limit = limit_of(rule)
-    start, quantity, carried = _parts(state)
-    if state is None:
-        return 0, 0
+def _at(rule: QuotaRule, parts: tuple[int, int, int], span: WindowSpan, anchor: int, months: int) -> tuple[int, int]:
+    """Used in a window, and carried over into it, as a state's parts have it."""
+    start, quantity, carried = parts
     if start >= span.start:  # a later window than asked for counts as that one
         return quantity, carried
     if rule.rollover_max is None:
         return 0, 0
+    limit = limit_of(rule)
     left = min(max(limit + carried - quantity, 0), rule.rollover_max)
     return 0, min(left + limit * _unused(rule.window, start, span, anchor, months), rule.rollover_max)
 
@@ -189,5 +190,5 @@ def _counted(before: int, quantity: int, how: How) -> int:
 def _parts(state: str | None) -> tuple[int, int, int]:
     if state is None:
         return 0, 0, 0
-    start, quantity, *carried = (int(part) for part in state.split("|"))
-    return start, quantity, carried[0] if carried else 0
+    parts = state.split("|")
+    return int(parts[0]), int(parts[1]), int(parts[2]) if len(parts) > 2 else 0
