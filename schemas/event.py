@@ -132,10 +132,11 @@ class _UserOnly(msgspec.Struct, gc=False):
 def decode(raw: bytes, received_at: int, max_future: int) -> Event:
     """The event that a record holds. `max_future`: microseconds its time may lie ahead of `received_at`."""
     event = None
-    if _TOKENS_MARK in raw:  # a type that is spelled with an escape goes the general way, to the same event
-        event = decode_plain(raw, received_at, max_future)
-    elif _RELEASE_MARK in raw:
+    # A type that is spelled with an escape goes the general way, to the same event.
+    if _RELEASE_MARK in raw:
         event = decode_release(raw, received_at, max_future)
+    elif _TOKENS_MARK in raw:
+        event = decode_plain(raw, received_at, max_future)
     return event if event is not None else decode_general(raw, received_at, max_future)
 
 
