@@ -23,7 +23,7 @@ from typing import Any, Final
 from rating.chunk import COUNTER_BYTES, UTF8, Chunk
 from rating.decision import Outgoing
 from rating.quota_rule import QuotaRule
-from rating.quotas import CUSTOMER, USER, Used, billing_of, count, quota_key, scope_of, used
+from rating.quotas import CUSTOMER, USER, Used, billing_of, count_and_use, quota_key, scope_of, used
 from rating.wallet import check_room
 from schemas.account import Account
 from schemas.errors import InvalidInput
@@ -109,12 +109,11 @@ def _count(
     if state is None and not _make_room(account, rules, key, at):
         return
     anchor, months = billing_of(account, at)
-    counted = count(rule, state, at, quantity, anchor, months, "add" if adding else "set")
+    counted, after = count_and_use(rule, state, at, quantity, anchor, months, "add" if adding else "set")
     if counted == state:
         return  # it came too late for its window
     account.counters[key] = counted
     chunk.weight += COUNTER_BYTES + UTF8 * len(key) + len(counted)
-    after = used(rule, counted, at, anchor, months)
     known = account.counters.get(f"t{key}")
     if known is None and after.quantity <= after.limit and not _percent(rule, after):
         return

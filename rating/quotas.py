@@ -88,13 +88,7 @@ def used(rule: QuotaRule, state: str | None, now: int, anchor: int = 0, months: 
         return Used(quantity, limit, refuse, span.id, span.end)
     span = span_of(rule.window, now, anchor, months)
     quantity, carried = _at(rule, _parts(state), span, anchor, months) if state is not None else (0, 0)
-    return Used(
-        quantity,
-        limit + carried,
-        refuse + carried if refuse is not None else None,
-        span.id,
-        span.end if kind != "lifetime" else None,
-    )
+    return _used(rule, quantity, carried, span)
 
 
 def count(
@@ -111,14 +105,32 @@ def count(
         if state is None or at >= start + rule.window.length:
             start, before = at, 0
         return f"{start}|{_counted(before, quantity, how)}"
+    return _count_window(rule, state, at, quantity, anchor, months, how)[0]
+
+
+def count_and_use(
+    rule: QuotaRule, state: str | None, at: int, quantity: int, anchor: int = 0, months: int = 1, how: How = "add"
+) -> tuple[str, Used]:
+    """As `count`, and how the quota then stands at that time."""
+    if rule.window.kind in ("sliding", "session"):
+        counted = count(rule, state, at, quantity, anchor, months, how)
+        return counted, used(rule, counted, at, anchor, months)
+    return _count_window(rule, state, at, quantity, anchor, months, how)
+
+
+def _count_window(
+    rule: QuotaRule, state: str | None, at: int, quantity: int, anchor: int, months: int, how: How
+) -> tuple[str, Used]:
+    """Of windows that are computed from an instant: the state after, and how the quota stands with it."""
     span = span_of(rule.window, at, anchor, months)
     before, carried = 0, 0
     if state is not None:
         parts = _parts(state)
-        if span.start < parts[0]:
-            return state
         before, carried = _at(rule, parts, span, anchor, months)
-    return f"{span.start}|{_counted(before, quantity, how)}|{carried}"
+        if span.start < parts[0]:
+            return state, _used(rule, before, carried, span)
+    after = _counted(before, quantity, how)
+    return f"{span.start}|{after}|{carried}", _used(rule, after, carried, span)
 
 
 def billing_of(account: Account | None, instant: int) -> tuple[int, int]:
@@ -132,6 +144,18 @@ def level_of(account: Account | None, meter: str) -> int | None:
     if meter != DEVICES_OPEN:
         return None
     return sum(not one.expired for one in account.allocations.values()) * 10**9 if account is not None else 0
+
+
+def _used(rule: QuotaRule, quantity: int, carried: int, span: WindowSpan) -> Used:
+    """How a quota stands in a window, with what was carried over into it."""
+    refuse = rule.refuse_above
+    return Used(
+        quantity,
+        limit_of(rule) + carried,
+        refuse + carried if refuse is not None else None,
+        span.id,
+        span.end if rule.window.kind != "lifetime" else None,
+    )
 
 
 def _at(rule: QuotaRule, parts: tuple[int, int, int], span: WindowSpan, anchor: int, months: int) -> tuple[int, int]:
