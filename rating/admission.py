@@ -127,6 +127,11 @@ class Assessment(msgspec.Struct, frozen=True):
     """0: none."""
     plan: str
 
+    @property
+    def counts_on_periods(self) -> bool:
+        """Whether what it comes to depends on what the account has counted of prices."""
+        return any(price.counters for one in self.sized for price, _ in one.priced)
+
 
 def wallet_room(account: Account | None) -> int:
     """What a customer may spend before anything is held, in nanos."""

@@ -25,7 +25,7 @@ import orjson
 from rating.admission import MONEY, AmountAsk, Ask, Assessment, assess, buys, wallet_room
 from rating.book import CompiledCatalogue, PriceBook
 from rating.quotas import quota_key
-from schemas.account import Account, account_key
+from schemas.account import Account, account_key, bytes_of_terms
 from schemas.errors import Conflict, InvalidInput, Unavailable
 from schemas.ids import partition_of
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
@@ -209,12 +209,16 @@ class Admission:
             answer = await self._ask(
                 self.store.extend(
                     partition, key, seen, self._trust.of(partition), hold_id, generation, ttl_seconds * 1000,
-                    assessment.bounds,
+                    assessment.bounds, _terms_bytes(account, seen, assessment),
                 )
             )  # fmt: skip
             match answer:
                 case Extended():
                     self._trust.saw(partition, answer.offset)
+                    if answer.moved is not None:
+                        self._seen.take(key, answer.moved)
+                        account = self._seen.account(key)[1]
+                        assessment = assess(account, catalogue, ask, now)
                     self._remember(partition, key, tenant, hold_id, answer.hold)
                     self._seen.take_reach(key, assessment, answer.held)
                     # More money may be wanted of no meter; what is left buys what the hold is for.
@@ -321,12 +325,16 @@ class Admission:
             answer = await self._ask(
                 self.store.reserve(
                     partition, key, seen, self._trust.of(partition), hold_id, hold, ttl_seconds * 1000,
-                    assessment.bounds, tenant if listed else None,
+                    assessment.bounds, tenant if listed else None, _terms_bytes(account, seen, assessment),
                 )
             )  # fmt: skip
             match answer:
                 case Granted():
                     self._trust.saw(partition, answer.offset)
+                    if answer.moved is not None:  # what is told is told of the account that stands
+                        self._seen.take(key, answer.moved)
+                        account = self._seen.account(key)[1]
+                        assessment = assess(account, catalogue, ask, now)
                     opened = opened_hold(hold, assessment, answer.expires_ms)
                     self._remember(partition, key, tenant, hold_id, opened)
                     self._seen.take_reach(key, assessment, answer.held)
@@ -494,6 +502,13 @@ class Admission:
         if not isinstance(answer, Stale):
             HURRIES.set(False)
         return answer
+
+
+def _terms_bytes(account: Account | None, packed: bytes | None, assessment: Assessment) -> int | None:
+    """Where an account may move by money and counts without changing what an ask comes to, else None."""
+    if account is None or packed is None or assessment.counts_on_periods:
+        return None
+    return bytes_of_terms(account, packed)
 
 
 def _conflict(hold_id: str) -> Conflict:

@@ -90,9 +90,11 @@ class HoldStore:
         ttl_ms: int,
         constraints: Sequence[Bound],
         directory: str | None,
+        terms_bytes: int | None = None,
     ) -> Granted | Refused | Same | Conflicting | Stale | Untrusted:
         """Opens a hold. Of `hold` digest, session, allocation, currency and body are taken; `directory` is the tenant
-        where the id's directory entry lies in the same partition."""
+        where the id's directory entry lies in the same partition. With `terms_bytes` (see `bytes_of_terms`) nothing but
+        rooms was computed with what the account has of money and has counted: it may be granted although they moved."""
         keys = customer_keys(partition, account)
         if directory is not None:
             keys.append(directory_key(partition, directory, hold_id))
@@ -100,7 +102,7 @@ class HoldStore:
             "reserve",
             keys,
             account,
-            _seen(seen),
+            _seen(seen, terms_bytes),
             trusted.ledger_id,
             trusted.offset,
             hold_id,
@@ -116,6 +118,8 @@ class HoldStore:
         match answer[0]:
             case b"granted":
                 return Granted(int(answer[1]), _amounts(answer[3:]), int(answer[2]))
+            case b"moved":
+                return Granted(int(answer[1]), _amounts(answer[4:]), int(answer[2]), answer[3])
             case b"refused":
                 return Refused(int(answer[1]), _amounts(answer[3:]), int(answer[2]) - 1)
             case b"same":
@@ -154,13 +158,14 @@ class HoldStore:
         generation: int | None,
         ttl_ms: int,
         constraints: Sequence[Bound],
+        terms_bytes: int | None = None,
     ) -> Extended | Refused | Finished | Unknown | Conflicting | Stale | Untrusted:
-        """Gives an open hold more time, and more to hold."""
+        """Gives an open hold more time, and more to hold. `terms_bytes`: as of `reserve`."""
         answer = await self._run(
             "extend",
             customer_keys(partition, account),
             account,
-            _seen(seen),
+            _seen(seen, terms_bytes),
             trusted.ledger_id,
             trusted.offset,
             hold_id,
@@ -171,6 +176,8 @@ class HoldStore:
         match answer[0]:
             case b"extended":
                 return Extended(int(answer[1]), _amounts(answer[3:]), unpack_hold(answer[2]))
+            case b"moved":
+                return Extended(int(answer[1]), _amounts(answer[4:]), unpack_hold(answer[2]), answer[3])
             case b"refused":
                 return Refused(int(answer[1]), _amounts(answer[3:]), int(answer[2]) - 1)
             case b"ended":
@@ -314,12 +321,13 @@ class HoldStore:
                 return await self._wire.call("EVAL", text, len(keys), *keys, *arguments)
 
 
-def _seen(seen: Seen) -> bytes:
+def _seen(seen: Seen, terms_bytes: int | None = None) -> bytes:
+    """See `look` and `drifted` in lua/prelude.lua."""
     if seen is None:
         return b""
     if len(seen) > BYTES_SENT_MAX:
         return b"#" + hashlib.sha1(seen, usedforsecurity=False).hexdigest().encode()
-    return b"=" + seen
+    return b"=" + seen if terms_bytes is None else b"~%04d%b" % (terms_bytes, seen)
 
 
 def _amounts(values: Sequence[bytes]) -> tuple[int, ...]:

@@ -71,12 +71,16 @@ class Granted(Held, frozen=True):
     """The hold is open; `held` is after it."""
 
     expires_ms: int
+    moved: bytes | None = None
+    """The account as it stands, where it is another than was seen: all is granted beside this one."""
 
 
 class Extended(Held, frozen=True):
     """The hold as it is now; `held` is after it."""
 
     hold: Hold
+    moved: bytes | None = None
+    """As of Granted."""
 
 
 class Refused(Held, frozen=True):

@@ -107,8 +107,8 @@ class Model:
             return
         held = self.held(customer)
         fits = held + wanted <= self.balances.get(customer, 0) or not wanted
-        assert word == ("granted" if fits else "refused"), (step, held, self.balances)
-        assert int(step.answer[3]) == held + (wanted if fits else 0)
+        assert word in (("granted", "moved") if fits else ("refused",)), (step, held, self.balances)
+        assert int(step.answer[4 if word == "moved" else 3]) == held + (wanted if fits else 0)
         if fits:
             made = self.holds[hold_id] = Modelled(customer, wanted, now + int(step.arguments[7]))
             self.unended[customer].append(made)
@@ -124,7 +124,7 @@ class Model:
             return
         wanted = int(step.arguments[11])
         fits = self.held(customer) + wanted <= self.balances.get(customer, 0) or not wanted
-        assert word == ("extended" if fits else "refused"), step
+        assert word in (("extended", "moved") if fits else ("refused",)), step
         if fits:
             hold.amount += wanted
             hold.expires = max(hold.expires, now + int(step.arguments[7]))

@@ -4,6 +4,7 @@
 --          [6] hold id; [7] generation it must have, empty: any; [8] how long in ms from now on
 --          [9..] four for each constraint: name, meter (empty: money), room ('*' any, '-' none), wanted besides
 -- Returns  {extended, ledger offset, the hold after, held after of each constraint...}; its generation is one more
+--          {moved, ledger offset, the hold after, the account, held after...}: extended as well, see reserve
 --          {refused, ledger offset, which constraint, held of each...}: nothing changed, not even its time
 --          {ended, the ended hold}, {unknown}, {conflict, the open hold}: another generation, or it is being settled
 --          {stale, ...}, {untrusted, ...} as reserve
@@ -22,15 +23,21 @@ if hold[SETTLING] ~= '' or (ARGV[7] ~= '' and tonumber(ARGV[7]) ~= hold[GENERATI
   return {'conflict', stands[1]}
 end
 local wrong, offset = look(ARGV[3], ARGV[4], ARGV[5])
-if wrong then return wrong end
+if wrong and wrong[1] ~= 'stale' then return wrong end
 local names, rooms, wanted, meters = {}, {}, {}, {}
 for i = 9, #ARGV, 4 do
   local n = #names + 1
   names[n], meters[n], rooms[n], wanted[n] = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
 end
-local held = held_of(names)
-local which = refusing(held, rooms, wanted)
-if which > 0 then return answer('refused', offset, which, held) end
+local held, moved = held_of(names), nil
+if wrong then
+  local more = drifted(ARGV[3], wrong[4], names, wanted)
+  if not more or refusing(held, rooms, more) > 0 then return wrong end
+  offset, moved = wrong[3], wrong[4]
+else
+  local which = refusing(held, rooms, wanted)
+  if which > 0 then return answer('refused', offset, which, held) end
+end
 take(names, wanted, held, {})
 local place = {}
 for i, name in ipairs(hold[NAMES]) do place[name] = i end
@@ -51,4 +58,5 @@ local raw = cmsgpack.pack(hold)
 redis.call('HSET', HOLDS, 'h:' .. id, raw)
 redis.call('ZADD', EXPIRY, hold[EXPIRES], id)
 redis.call('ZADD', SWEEP, 'LT', hold[EXPIRES], NAME)
+if moved then return answer('moved', offset, raw, moved, held) end
 return answer('extended', offset, raw, held)

@@ -21,6 +21,8 @@ local MORE = {'more'}
 local HOLDS, EXPIRY, FORGET, SWEEP, NAME = KEYS[3], KEYS[4], KEYS[5], KEYS[6], ARGV[1]
 local ZERO = string.rep('0', 30)
 local LIMB = 1e15
+-- Sums and differences of four amounts up to this are exact as doubles, 2^51.
+local SURE = 2251799813685248
 local DIGEST, GENERATION, EXPIRES, SESSION, ALLOCATION, NAMES, METERS, AMOUNTS, SEQ, CURRENCY, SETTLING, BODY =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
@@ -165,7 +167,7 @@ local function below(a, b)
 end
 
 -- Whether the account is the one the caller saw, in a partition it trusts; else what to answer.
--- seen: '' none, '=' and its bytes, '#' and the SHA-1 of its bytes.
+-- seen: '' none, '=' and its bytes, '#' and the SHA-1 of its bytes, '~' and its bytes as `drifted` takes them.
 local function look(seen, ledger, floor)
   local stands = redis.call('HMGET', KEYS[1], 'ledger', 'offset', 'serving', 'beat')
   if stands[3] ~= '1' or stands[1] ~= ledger or below(stands[2], floor) then
@@ -176,9 +178,59 @@ local function look(seen, ledger, floor)
   local same
   if how == '' then same = not account
   elseif how == '=' then same = account and '=' .. account == seen
+  elseif how == '~' then same = account and account == string.sub(seen, 6)
   else same = account and '#' .. redis.sha1hex(account) == seen end
   if not same then return {'stale', stands[1], stands[2], account or ''} end
   return nil, stands[2]
+end
+
+-- How much a counter of a quota has counted since, 30 digits, 0 where it has given back; nil: its window is another one.
+-- Its state is text, as rating.quotas has it: start|quantity, or start|quantity|carried over.
+local function counted_since(before, after)
+  if before == after then return ZERO end
+  if type(after) ~= 'string' or (before and type(before) ~= 'string') then return nil end
+  local start, quantity, carried = string.match(after, '^(%d+)|(%d+)(.*)$')
+  if not start then return nil end
+  local was, had, had_carried = start, '0', carried
+  if before then was, had, had_carried = string.match(before, '^(%d+)|(%d+)(.*)$')
+  elseif carried ~= '' and carried ~= '|0' then return nil end
+  if was ~= start or had_carried ~= carried or #quantity > 30 or #had > 30 then return nil end
+  return minus(string.rep('0', 30 - #quantity) .. quantity, string.rep('0', 30 - #had) .. had)
+end
+
+-- Where an account is another than the caller saw, but only for money that was charged and usage that was counted since,
+-- as it is whenever a customer is at work: what is wanted of each name, and beside it what has gone of its room since.
+-- Whatever fits so, fits. nil: something else is new (terms, a plan, a window, an allocation), or money is beyond SURE.
+-- What has come since is not counted: where that is needed the caller is told, and asks again with what stands.
+-- seen: '~', how many bytes plan, spans and terms are (4 digits), the bytes: see schemas.account.Account. They are compared
+-- as they are, like all before the balance and behind `receivable`.
+local function drifted(seen, account, names, wanted)
+  if string.sub(seen, 1, 1) ~= '~' or account == '' then return nil end
+  local saw, terms = string.sub(seen, 6), tonumber(string.sub(seen, 2, 5))
+  local head = string.byte(saw) == 220 and 3 or 1
+  local named = cmsgpack.unpack_limit(saw, 4, head)
+  if string.sub(saw, 1, named) ~= string.sub(account, 1, named) then return nil end
+  local at, balance, _, counters = cmsgpack.unpack_limit(saw, 3, named)
+  local at_now, balance_now, _, counters_now = cmsgpack.unpack_limit(account, 3, named)
+  if string.sub(saw, at + 1, at + terms) ~= string.sub(account, at_now + 1, at_now + terms) then return nil end
+  local rest, owed = cmsgpack.unpack_one(saw, at + terms)
+  local rest_now, owed_now = cmsgpack.unpack_one(account, at_now + terms)
+  if string.sub(saw, rest + 1) ~= string.sub(account, rest_now + 1) then return nil end
+  for _, money in ipairs({balance, balance_now, owed, owed_now}) do
+    if math.abs(money) > SURE then return nil end
+  end
+  local more = {}
+  for i, name in ipairs(names) do
+    local gone
+    if name == 'money' then
+      gone = string.format('%030.0f', math.max(balance - balance_now, 0) + math.max(owed_now - owed, 0))
+    else
+      gone = counted_since(counters[name], counters_now[name])
+    end
+    if not gone then return nil end
+    more[i] = plus(wanted[i], gone)
+  end
+  return more
 end
 
 -- The first constraint that does not hold, 0 if all do. room: '*' any, '-' none at all.

@@ -5,6 +5,8 @@
 --          [12] body, JSON text; [13] how long in ms the directory key is kept
 --          [14..] four for each constraint: name, meter (empty: money), room ('*' any, '-' none), wanted
 -- Returns  {granted, ledger offset, expires ms, held after of each constraint...}
+--          {moved, ledger offset, expires ms, the account, held after...}: granted as well, for there is room also beside the
+--          account that stands, which is another than was seen: see `drifted`
 --          {refused, ledger offset, which constraint, held of each...}: nothing changed
 --          {same, ledger offset, the open hold, held of each...}, {ended, ledger offset, the ended hold, held of each...}
 --          {conflict}: the id names another hold; {stale, ledger, offset, account}; {untrusted, ledger, offset, serving, beat}
@@ -32,13 +34,21 @@ if stands[2] then
   if told ~= '' and told ~= digest then return {'conflict'} end
 end
 local wrong, offset = look(ARGV[3], ARGV[4], ARGV[5])
-if wrong then return wrong end
-if stands[1] then return answer('same', offset, stands[1], held) end
-if stands[2] then return answer('ended', offset, stands[2], held) end
-local which = refusing(held, rooms, wanted)
-if which > 0 then return answer('refused', offset, which, held) end
+local moved
+if wrong then
+  if wrong[1] ~= 'stale' or stands[1] or stands[2] then return wrong end
+  local more = drifted(ARGV[3], wrong[4], names, wanted)
+  if not more or refusing(held, rooms, more) > 0 then return wrong end
+  offset, moved = wrong[3], wrong[4]
+else
+  if stands[1] then return answer('same', offset, stands[1], held) end
+  if stands[2] then return answer('ended', offset, stands[2], held) end
+  local which = refusing(held, rooms, wanted)
+  if which > 0 then return answer('refused', offset, which, held) end
+end
 local expires = now + tonumber(ARGV[8])
 open(id, {digest, 1, expires, ARGV[9], ARGV[10], names, meters, wanted, '', ARGV[11], '', ARGV[12]}, held)
 if KEYS[7] then redis.call('SET', KEYS[7], NAME, 'PX', ARGV[13]) end
 for i = 1, #held do held[i] = plus(held[i], wanted[i]) end
+if moved then return answer('moved', offset, expires, moved, held) end
 return answer('granted', offset, expires, held)
