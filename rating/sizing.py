@@ -14,7 +14,7 @@ the event itself brings, `amount_overflow`.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -174,8 +174,10 @@ def _priced(buyer: Buyer, meter_id: str, known: Iterable[Dimensions]) -> tuple[P
     return tuple(found.values())
 
 
-def _crossings(bounds: Container[str], dimensions: Dimensions) -> list[Dimensions]:
+def _crossings(bounds: Collection[str], dimensions: Dimensions) -> list[Dimensions]:
     """The dimensions of the largest usage, and those of smaller usage that crosses fewer of the meter's bounds."""
+    if not bounds:
+        return [dimensions]
     crossed = [pair for pair in dimensions if pair[0] in bounds]
     if not crossed:
         return [dimensions]

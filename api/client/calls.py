@@ -90,7 +90,7 @@ def check_quota(customer: str, meter: str, quantity: int | str | Decimal, user: 
 
 
 def check(customer: str, wish: Mapping[str, Any]) -> Call[Check]:
-    return Call("POST", "/v1/quota/check", _one(Check.of), None, {"customer": customer, **_wished(wish)})
+    return Call("POST", "/v1/quota/check", _one(Check.of), None, wished(customer, wish))
 
 
 def consume(customer: str, meter: str, quantity: int | str | Decimal, user: str | None, key: str) -> Call[Check]:
@@ -99,7 +99,7 @@ def consume(customer: str, meter: str, quantity: int | str | Decimal, user: str 
 
 
 def hold(customer: str, wish: Mapping[str, Any]) -> Call[Hold]:
-    return Call("POST", "/v1/holds", _one(Hold.of), None, {"customer": customer, **_wished(wish)})
+    return Call("POST", "/v1/holds", _one(Hold.of), None, wished(customer, wish))
 
 
 def find_hold(hold_id: str) -> Call[Hold]:
@@ -163,6 +163,11 @@ def new_key() -> str:
 
 def _of(customer: str, what: str) -> str:
     return f"/v1/customers/{_segment(customer)}/{what}"
+
+
+def wished(customer: str, wish: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a check or a hold."""
+    return {"customer": customer, **_wished(wish)}
 
 
 def _wished(given: Mapping[str, Any]) -> dict[str, Any]:

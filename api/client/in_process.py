@@ -10,14 +10,13 @@ is no token: whoever reaches the stores may ask for any tenant. Nothing is repea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any, Final
 
 from api.asking import ask_of, generation_in, hold_id_in, more_in, settlement_in, ttl_in
 from api.client import calls
-from api.client.calls import Call
 from api.client.errors import ApiError, Away, BadRequest, Contradiction, NotFound, Refused
 from api.client.shared import Number
 from api.client.values import Check, Fault, Hold
@@ -54,11 +53,11 @@ class InProcessClient:
 
     async def check_quota(self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None) -> Check:
         """See AsyncClient."""
-        return await self._check(calls.check_quota(customer, meter, quantity, user))
+        return await self._check(calls.check_quota(customer, meter, quantity, user).body)
 
     async def check(self, customer: str, **wish: Any) -> Check:
         """See AsyncClient."""
-        return await self._check(calls.check(customer, wish))
+        return await self._check(calls.wished(customer, wish))
 
     async def consume(
         self, customer: str, meter: str, quantity: Number = 1, *, user: str | None = None, key: str | None = None
@@ -66,51 +65,51 @@ class InProcessClient:
         """See AsyncClient."""
         key = key or calls.new_key()
         body = calls.consume(customer, meter, quantity, user, key).body
-        with _told():
+        with _TOLD:
             asked = check_id(body.get("customer"), "/customer"), ask_of(body), check_id(key, "/key")
             publish = self._publisher.publish
             return Check.of((await consume(self._admission, publish, self._tenant, *asked)).document())
 
     async def hold(self, customer: str, *, hold_id: str | None = None, **wish: Any) -> Hold:
         """See AsyncClient. Without a `hold_id` it is given one that is found fastest."""
-        body = calls.hold(customer, {"hold_id": hold_id, **wish}).body
-        with _told():
+        body = calls.wished(customer, {"hold_id": hold_id, **wish})
+        with _TOLD:
             asked = check_id(body.get("customer"), "/customer"), ask_of(body), hold_id_in(body), ttl_in(body)
             return _hold(await self._admission.hold(self._tenant, *asked))
 
     async def find_hold(self, hold_id: str) -> Hold:
         """See AsyncClient."""
-        with _told():
+        with _TOLD:
             return _hold(await self._admission.find(self._tenant, hold_id))
 
     async def extend_hold(self, hold_id: str, ttl_seconds: int, *, generation: int | None = None, **more: Any) -> Hold:
         """See AsyncClient."""
         body = calls.extend_hold(hold_id, {"ttl_seconds": ttl_seconds, "generation": generation, **more}).body
-        with _told():
+        with _TOLD:
             asked = ttl_in(body), *more_in(body), generation_in(body)
             return _hold(await self._admission.extend(self._tenant, hold_id, *asked))
 
     async def settle_hold(self, hold_id: str, **used: Any) -> Hold:
         """See AsyncClient."""
-        with _told():
+        with _TOLD:
             settlement = settlement_in(calls.settle_hold(hold_id, used).body)
             answer = await self._settlements.settle(self._tenant, hold_id, settlement)
         return await self.find_hold(hold_id) if isinstance(answer, Operation) else _hold(answer)
 
     async def release_hold(self, hold_id: str) -> Hold:
         """See AsyncClient."""
-        with _told():
+        with _TOLD:
             return _hold(await self._settlements.release(self._tenant, hold_id))
 
     async def held(self, customer: str) -> Decimal:
         """How much money open holds of a customer hold."""
-        with _told():
+        with _TOLD:
             return Decimal((await self._admission.held(self._tenant, customer))[1]) / NANOS
 
-    async def _check(self, call: Call[Check]) -> Check:
-        with _told():
-            customer = check_id(call.body.get("customer"), "/customer")
-            return Check.of((await self._admission.check(self._tenant, customer, ask_of(call.body))).document())
+    async def _check(self, body: dict[str, Any]) -> Check:
+        with _TOLD:
+            customer = check_id(body.get("customer"), "/customer")
+            return Check.of((await self._admission.check(self._tenant, customer, ask_of(body))).document())
 
 
 @asynccontextmanager
@@ -154,13 +153,18 @@ async def _archived(tenant: str, kind: str, document_id: str) -> bytes | None:
     return None
 
 
-@contextmanager
-def _told() -> Iterator[None]:
+class _Told:
     """Errors of the core as the errors of clients."""
-    try:
-        yield
-    except TollgateError as error:
-        raise _error_of(error) from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TollgateError):
+            raise _error_of(error) from error
+
+
+_TOLD: Final = _Told()
 
 
 def _error_of(error: TollgateError) -> ApiError:

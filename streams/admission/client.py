@@ -25,7 +25,7 @@ import orjson
 from rating.admission import MONEY, AmountAsk, Ask, Assessment, assess, buys, wallet_room
 from rating.book import CompiledCatalogue, PriceBook
 from rating.quotas import quota_key
-from schemas.account import Account, account_key, bytes_of_terms
+from schemas.account import Account, account_key
 from schemas.errors import Conflict, InvalidInput, Unavailable
 from schemas.ids import partition_of
 from schemas.usage_types import PRODUCT_USAGE_RECORDED, USAGE_REPORTED
@@ -209,7 +209,7 @@ class Admission:
             answer = await self._ask(
                 self.store.extend(
                     partition, key, seen, self._trust.of(partition), hold_id, generation, ttl_seconds * 1000,
-                    assessment.bounds, _terms_bytes(account, seen, assessment),
+                    assessment.bounds, self._terms_bytes(key, assessment),
                 )
             )  # fmt: skip
             match answer:
@@ -325,7 +325,7 @@ class Admission:
             answer = await self._ask(
                 self.store.reserve(
                     partition, key, seen, self._trust.of(partition), hold_id, hold, ttl_seconds * 1000,
-                    assessment.bounds, tenant if listed else None, _terms_bytes(account, seen, assessment),
+                    assessment.bounds, tenant if listed else None, self._terms_bytes(key, assessment),
                 )
             )  # fmt: skip
             match answer:
@@ -471,6 +471,10 @@ class Admission:
         if self._journal is not None:
             self._journal.opened(partition, key, hold_id, packed)
 
+    def _terms_bytes(self, key: str, assessment: Assessment) -> int | None:
+        """Of an account that may move by money and counts without changing what an ask comes to, else None."""
+        return None if assessment.counts_on_periods else self._seen.terms_bytes(key)
+
     def _time_of(self, account: Account | None) -> int:
         """A customer's own now: of its test clock, where it lives on one."""
         return account.clock if account is not None and account.clock else self._now()
@@ -502,13 +506,6 @@ class Admission:
         if not isinstance(answer, Stale):
             HURRIES.set(False)
         return answer
-
-
-def _terms_bytes(account: Account | None, packed: bytes | None, assessment: Assessment) -> int | None:
-    """Where an account may move by money and counts without changing what an ask comes to, else None."""
-    if account is None or packed is None or assessment.counts_on_periods:
-        return None
-    return bytes_of_terms(account, packed)
 
 
 def _conflict(hold_id: str) -> Conflict:

@@ -9,7 +9,7 @@ import itertools
 from typing import Final
 
 from rating.admission import Assessment
-from schemas.account import Account, unpack_account
+from schemas.account import Account, bytes_of_terms, unpack_account
 from streams.admission.values import Refused
 
 ACCOUNTS_KEPT: Final = 20_000
@@ -22,6 +22,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._accounts: dict[str, tuple[bytes | None, Account | None]] = {}
+        self._terms: dict[str, int | None] = {}
         self._reach: dict[str, dict[str, int]] = {}
 
     def account(self, key: str) -> tuple[bytes | None, Account | None]:
@@ -33,7 +34,19 @@ class Seen:
         if len(self._accounts) >= ACCOUNTS_KEPT:
             for old in list(itertools.islice(self._accounts, ACCOUNTS_KEPT // 4)):
                 del self._accounts[old]
+                self._terms.pop(old, None)
         self._accounts[key] = (packed, unpack_account(packed) if packed is not None else None)
+        self._terms.pop(key, None)
+
+    def terms_bytes(self, key: str) -> int | None:
+        """See `bytes_of_terms`; None of an account that was not seen."""
+        if key in self._terms:
+            return self._terms[key]
+        packed, account = self.account(key)
+        if packed is None or account is None:
+            return None
+        found = self._terms[key] = bytes_of_terms(account, packed)
+        return found
 
     def reach(self, key: str) -> dict[str, int] | None:
         """What holds reach for, as last seen."""
