@@ -44,11 +44,13 @@ def parse_amount(text: str, pointer: str = "") -> int:
 
 def format_nanos(nanos: int) -> str:
     """Nanos to the shortest plain decimal text, with no exponent and no trailing zeros: 2500000000 -> "2.5"."""
-    whole, fraction = divmod(abs(nanos), NANOS)
-    sign = "-" if nanos < 0 else ""
+    whole, fraction = divmod(nanos, NANOS)
     if not fraction:
-        return f"{sign}{whole}"
-    return f"{sign}{whole}.{fraction:09d}".rstrip("0")
+        return str(whole)
+    if nanos < 0:
+        whole, fraction = divmod(-nanos, NANOS)
+        return f"-{whole}.{fraction:09d}".rstrip("0")
+    return f"{whole}.{fraction:09d}".rstrip("0")
 
 
 def round_half_even(numerator: int, denominator: int) -> int:
