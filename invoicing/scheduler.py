@@ -47,7 +47,7 @@ from schemas.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
-from streams.correcting import resolve_corrections
+from streams.correcting import Corrections
 from streams.expiring import expire_allocations
 from streams.healing import heal
 from streams.ledger import partition_count
@@ -85,6 +85,7 @@ class Parts:
     rows: UsageRows
     accounts: RedisAccounts
     publisher: Publisher
+    corrections: Corrections
     book: PriceBook
     partitions: int
     meters: Meters
@@ -151,7 +152,7 @@ async def _allocations(parts: Parts) -> int:
 
 
 async def _corrections(parts: Parts) -> int:
-    return await resolve_corrections(str(parts.settings.clickhouse_url), parts.publisher.publish, now())
+    return await parts.corrections.resolve(now())
 
 
 async def _letters(parts: Parts) -> int:
@@ -247,6 +248,7 @@ async def assembled(settings: Settings, registry: CollectorRegistry) -> AsyncIte
     keeping_up = asyncio.create_task(catalogue.keep_up(bootstrap, book, asyncio.Event()), name="catalogue")
     accounts = RedisAccounts(redis_url, timeout_seconds=10.0)
     publisher = Publisher(bootstrap, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
+    corrections = Corrections(url, publisher.publish)
     try:
         rows = await asyncio.to_thread(UsageRows, url)
         async with opened(settings, book) as closer:
@@ -258,6 +260,7 @@ async def assembled(settings: Settings, registry: CollectorRegistry) -> AsyncIte
                 rows,
                 accounts,
                 publisher,
+                corrections,
                 book,
                 await partition_count(bootstrap),
                 Meters(registry),
@@ -265,6 +268,7 @@ async def assembled(settings: Settings, registry: CollectorRegistry) -> AsyncIte
     finally:
         keeping_up.cancel()
         await asyncio.gather(keeping_up, return_exceptions=True)
+        corrections.close()
         await publisher.close()
         await accounts.close()
 

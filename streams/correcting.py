@@ -3,6 +3,10 @@
 A correction is sent once its event is found among the rated ones; one whose event is not there within PATIENCE ends as
 unknown. What was sent is not sent again: its outcome, refused or not, stands as an `operation`.
 
+Looking for what is pending costs ClickHouse a walk through all documents, and is asked for every few seconds. So it is
+asked first how often a correction was ever written, which is one column of the ledger: where that is what it was when
+nothing was pending, nothing is.
+
 Errors: Unavailable.
 """
 
@@ -36,6 +40,7 @@ WHERE kind = 'correction' AND JSONExtractString(body, 'status') = 'pending'
     AND (tenant, concat('correct:', id)) NOT IN (SELECT tenant, id FROM tollgate.documents WHERE kind = 'operation')
 ORDER BY tenant, customer, id
 LIMIT {limit:UInt32}"""
+_WRITTEN: Final = "SELECT count() FROM tollgate.ledger_entries WHERE has(document.kind, 'correction')"
 _CHARGED: Final = """
 SELECT
     event_type, toUnixTimestamp64Micro(occurred_at), user_id, session_id, device_id, allocation_id,
@@ -52,35 +57,56 @@ Publish = Callable[[Sequence[Record]], Awaitable[None]]
 """Puts records into Kafka, on all replicas. Errors: Unavailable."""
 
 
-async def resolve_corrections(clickhouse_url: str, publish: Publish, now: int) -> int:
-    """Sends what pending corrections wait for; how many. `now` in microseconds."""
-    commands = await asyncio.to_thread(_commands, clickhouse_url, now)
-    if commands:
-        await publish([Record(ACCOUNT_EVENTS, command.customer.encode(), command.encoded()) for command in commands])
-    return len(commands)
+class Corrections:
+    """Sends what pending corrections wait for; one for a process."""
 
+    def __init__(self, clickhouse_url: str, publish: Publish, connecting: Callable[[str], Any] = connect) -> None:
+        self._url = clickhouse_url
+        self._publish = publish
+        self._connecting = connecting
+        self._connected: Any = None
+        self._settled: int | None = None
+        """How often corrections had been written when none was pending any more."""
 
-def _commands(url: str, now: int) -> list[Command]:
-    client = connect(url)
-    try:
-        found = []
-        for tenant, customer, name, source, event_id, asked_at in client.query(
-            _PENDING, parameters={"limit": CORRECTIONS_OF_A_RUN}
-        ).result_rows:
-            named = {"tenant": tenant, "customer": customer, "source": source, "event_id": event_id}
-            rows = client.query(_CHARGED, parameters=named).result_rows
-            if rows:
-                data = _charged(name, rows[0])
-            elif now - asked_at > PATIENCE:
-                data = {"correction": name}
-            else:
-                continue
-            found.append(Command(tenant, customer, USAGE_CORRECT, f"correct:{name}", data))
+    async def resolve(self, now: int) -> int:
+        """Sends what can be sent by now; how many. `now` in microseconds."""
+        commands = await asyncio.to_thread(self._commands, now)
+        if commands:
+            await self._publish(
+                [Record(ACCOUNT_EVENTS, command.customer.encode(), command.encoded()) for command in commands]
+            )
+        return len(commands)
+
+    def close(self) -> None:
+        """Gives the connection back."""
+        if self._connected is not None:
+            self._connected.close()
+
+    def _commands(self, now: int) -> list[Command]:
+        if self._connected is None:
+            self._connected = self._connecting(self._url)
+        client = self._connected
+        try:
+            ((written,),) = client.query(_WRITTEN).result_rows
+            if written == self._settled:
+                return []
+            pending = client.query(_PENDING, parameters={"limit": CORRECTIONS_OF_A_RUN}).result_rows
+            found = []
+            for tenant, customer, name, source, event_id, asked_at in pending:
+                named = {"tenant": tenant, "customer": customer, "source": source, "event_id": event_id}
+                rows = client.query(_CHARGED, parameters=named).result_rows
+                if rows:
+                    data = _charged(name, rows[0])
+                elif now - asked_at > PATIENCE:
+                    data = {"correction": name}
+                else:
+                    continue
+                found.append(Command(tenant, customer, USAGE_CORRECT, f"correct:{name}", data))
+        except ClickHouseError as error:
+            raise translated(error) from error
+        # Counted before they were looked for: one written between the two is looked for once more.
+        self._settled = None if pending else written
         return found
-    except ClickHouseError as error:
-        raise translated(error) from error
-    finally:
-        client.close()
 
 
 def _charged(name: str, row: Sequence[Any]) -> dict[str, Any]:

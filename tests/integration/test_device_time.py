@@ -18,7 +18,7 @@ from ingest.publish import Publisher
 from schemas.period import SECOND, format_time, parse_time
 from schemas.settings import Settings
 from streams.accounts.redis import RedisAccounts
-from streams.correcting import resolve_corrections
+from streams.correcting import Corrections
 from streams.expiring import expire_allocations
 from streams.ledger import partition_count
 from tests.deployment import until
@@ -267,14 +267,16 @@ def test_a_release_that_never_comes_and_a_correction_are_settled_by_the_jobs(ser
 
     async def jobs() -> tuple[int, int]:
         accounts, publisher = RedisAccounts(redis), Publisher(bootstrap)
+        corrections = Corrections(clickhouse, publisher.publish)
         now = parse_time("2030-01-01T00:00:00Z")
         try:
             partitions = await partition_count(bootstrap)
             return (
                 await expire_allocations(clickhouse, accounts, partitions, publisher.publish, now),
-                await resolve_corrections(clickhouse, publisher.publish, now),
+                await corrections.resolve(now),
             )
         finally:
+            corrections.close()
             await publisher.close()
             await accounts.close()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from invoicing.flows.follow import handle, told_in
+from invoicing.flows.follow import concerns, handle, told_in
 from invoicing.flows.handlers import HANDLERS, Around, next_plan
 from invoicing.flows.http_services import HttpServices
 from invoicing.flows.ports import StorageUsage, User
@@ -137,6 +137,14 @@ async def test_an_upgrade_is_proposed_to_who_may_buy_and_needs_it() -> None:
     world.fake.stored["c"] = StorageUsage(Decimal(10), Decimal(10))
     await world.tell("storage.quota_exceeded")
     assert len(world.commands) == 1
+
+
+def test_what_nobody_handles_is_passed_over_by_its_type_alone() -> None:
+    """What is told of usage is most of the topic. What cannot be read is left to `handle`, which says so."""
+    assert all(concerns(json.dumps({"id": "1", "type": kind}).encode()) for kind in HANDLERS)
+    for kind in ("usage.recorded", "billing.processed", "wallet.consumed"):
+        assert not concerns(json.dumps({"data": {"type": "order.created"}, "type": kind}).encode())
+    assert all(map(concerns, (b"", b"[]", b"{}", b"\xff", b'{"type": 1}', b'{"type": "\xff"}')))
 
 
 @pytest.mark.parametrize("value", [b"", b"[]", b"{}", b'"x"', b"\xff", b'{"type": "payment.completed"}'])
