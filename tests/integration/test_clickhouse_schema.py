@@ -60,6 +60,22 @@ def test_a_view_has_the_columns_of_the_contract(view: str, ask: Ask) -> None:
     assert len(ask(f"SELECT count() FROM tollgate.{view}")) == 1
 
 
+def test_a_block_of_any_size_is_written_as_one_file(ask: Ask) -> None:
+    """A file for each column costs several times as much, and every block is merged into larger parts anyway."""
+    try:
+        ask("CREATE TABLE default.as_inserted AS tollgate.ledger_entries")
+        ask(
+            "INSERT INTO default.as_inserted (customer, event_id, session_id) "
+            "SELECT toString(number % 1000), randomPrintableASCII(36), randomPrintableASCII(600) FROM numbers(21000)"
+        )
+        ((kind, size),) = ask(
+            "SELECT part_type, data_uncompressed_bytes FROM system.parts WHERE active AND table = 'as_inserted'"
+        )
+        assert (kind, size > 10 * 1024 * 1024) == ("Compact", True)
+    finally:
+        ask("DROP TABLE IF EXISTS default.as_inserted")
+
+
 def test_migrating_again_changes_nothing(url: str, ask: Ask) -> None:
     """What is applied is not applied again."""
     before = ask("SELECT name, create_table_query FROM system.tables WHERE database = 'tollgate' ORDER BY name")
