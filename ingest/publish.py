@@ -136,6 +136,12 @@ class Publisher:
         self._bytes += size
         return Delivery(batch, len(batch.labels) - 1)
 
+    def hand_over(self, topic: str) -> None:
+        """Sends what of a topic is buffered on its way: no more of it is to come soon."""
+        for queue in self._queues.values():
+            if queue.topic == topic:
+                self._hand_over(queue)
+
     async def flush(self) -> None:
         """Returns once Kafka has all that was sent; Unavailable names what it is not known to have."""
         for queue in self._queues.values():

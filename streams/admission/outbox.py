@@ -50,6 +50,9 @@ class Sender(Protocol):
     async def put(self, record: Record, label: object) -> Delivery:
         """Buffers one record. Errors: Unavailable."""
 
+    def hand_over(self, topic: str) -> None:
+        """Sends what of a topic is buffered, without waiting for more."""
+
 
 class Outbox:
     """Sends in order what it is given; one event loop."""
@@ -156,6 +159,8 @@ class Outbox:
                 self._lose(str(error), len(sheet.values))
                 sent.append(None)
             await asyncio.sleep(0)
+        for topic in {sheet.topic for sheet in sheets}:
+            self._sender.hand_over(topic)
         for delivery in sent:
             if delivery is not None:
                 await delivery

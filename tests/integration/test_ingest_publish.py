@@ -66,6 +66,16 @@ async def test_an_event_is_delivered_without_a_flush(kafka: Settings) -> None:
         assert await delivery == position
 
 
+async def test_what_is_handed_over_does_not_linger(kafka: Settings) -> None:
+    """What of one topic is buffered leaves at once; that of another waits for more."""
+    async with Publisher(bootstrap(kafka), bounds=Bounds(linger_s=3600)) as publisher:
+        delivery = await publisher.send(usage(1, uuid.uuid4().hex))
+        publisher.hand_over("account.events")
+        assert publisher.in_flight.events == 1
+        publisher.hand_over("usage.events")
+        assert isinstance(await delivery, Position)
+
+
 async def test_what_is_broken_is_refused_before_it_is_sent(kafka: Settings) -> None:
     """With the decoder's reason; and NaN, which encoders would make a null."""
     source = uuid.uuid4().hex

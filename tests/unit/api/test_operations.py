@@ -148,6 +148,9 @@ class LastWords:
         self.told.append(record.value)
         return asyncio.sleep(0)
 
+    def hand_over(self, topic: str) -> None:
+        assert not self.closed
+
     async def close(self) -> None:
         self.closed = True
 

@@ -31,6 +31,9 @@ class Kafka:
             raise InvalidInput("too_large", "too large")
         return Confirmation(self, record)
 
+    def hand_over(self, topic: str) -> None:
+        assert topic == "holds.journal"
+
     async def confirm(self, record: Record) -> None:
         if self.away or self.confirms == 0:
             raise Unavailable("kafka: away")
