@@ -52,6 +52,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "installing the packages of requirements.lock (a minute or two the first time)"
 	@$(PIP) install --quiet --require-hashes --no-deps --only-binary=:all: --requirement requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@echo "compiling the loops that rate events"
+	@$(BIN)/python -m streams.rehearsal
 	@rm -f $(HALF_MADE)
 	@touch $(STAMP)
 

@@ -33,6 +33,7 @@ from schemas.account import Account
 from schemas.catalog import CatalogVersion, from_document
 from schemas.ids import partition_of
 from schemas.ledger import ACCOUNT, USAGE
+from schemas.packing import int64s_of
 from streams.announcing import announcements
 from streams.deciding import Decided, Find, Named, Place, decide_batch, name
 from streams.identity import IdentityIndex, Position
@@ -98,7 +99,7 @@ def decided_once(batches: list[list[Received]], stages: Stages) -> tuple[list[De
             decided = stages.timed("decide", _decided, named, standing, book, place, index.find)
             stages.timed("tell", _told, decided)
             for one in decided:
-                at = Position(one.record.next_seq, one.record.next_seq)
+                at = Position(one.packed.next_seq, one.packed.next_seq)
                 stages.timed("book", index.add, one.identities, one.contents, at)
             everything += decided
         index.close()
@@ -124,9 +125,10 @@ def _read_alone(values: list[bytes]) -> None:
 
 def check(decided: list[Decided], accounts: dict[str, Account], expected: workload.Expected) -> None:
     """AssertionError unless charges and balances are what plain integers made of the seed."""
-    entries = [one.record.entries for one in decided if one.record.entries is not None]
-    assert sum(len(columns.charge_amount) for columns in entries) == expected.charges
-    assert sum(sum(columns.charge_amount) for columns in entries) == expected.amount
+    entries = [one.packed.entries for one in decided if one.packed.entries is not None]
+    amounts = [int64s_of(columns.charge_amount) for columns in entries]
+    assert sum(map(len, amounts)) == expected.charges
+    assert sum(int(column.sum()) for column in amounts) == expected.amount
     assert {account.customer: account.balance for account in accounts.values()} == expected.balances
 
 

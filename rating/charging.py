@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from rating.arithmetic import within_bounds
-from rating.chunk import WIDE_BYTES, Chunk, burnt_bytes
+from rating.chunk import Chunk
 from rating.counting import Counted, Piece, charge_of
 from rating.quota_counting import count_quotas
 from rating.tariff import Tariff
@@ -26,6 +26,7 @@ from rating.wallet import (
     check_debt,
     settle_currency,
 )
+from rating.weights import WIDE_BYTES, burnt_bytes
 from schemas.account import PREPAID, Account
 from schemas.event import Event
 from schemas.ledger import BELOW_ZERO, CUSTOMER_CLOSED, LATE, PostingKind, Rate

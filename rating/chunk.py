@@ -7,69 +7,41 @@ charges, postings and documents are put down one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from rating.book import PriceBook
 from rating.decision import Command, DeadLetter, Decision, Outgoing, Received, Standing
+from rating.draft import Draft, Taken
 from rating.names import Names
 from rating.tariff import RateTable, Tariff, Tariffs
 from rating.wallet import Burnt
-from schemas.account import Account, pack_account
+from rating.weights import (
+    CHARGE_BYTES,
+    DOCUMENT_BYTES,
+    ENTRY_BYTES,
+    POSTING_BYTES,
+    UTF8,
+    account_bytes,
+    burnt_bytes,
+    rate_bytes,
+    utf8,
+)
+from schemas.account import Account
 from schemas.claims import Claim
 from schemas.documents import DOCUMENT_MAX_BYTES, document_key
 from schemas.errors import InvalidInput
 from schemas.event import Event
-from schemas.ledger import FINGERPRINT_BYTES, Entries, PostingKind, Rate
+from schemas.ledger import FINGERPRINT_BYTES, PostingKind
 from schemas.limits import DETAIL_MAX_CHARACTERS, LEDGER_CHUNK_MAX_BYTES
 from schemas.outcome import Outcome, books_identity
 from schemas.period import Period
-
-# Bytes in an encoded record, from above. The names of an entry weigh no more than in the event they were read from, but
-# for the customer's, which may stand there once and in the entry twice.
-UTF8: Final = 4
-WIDE_BYTES: Final = 40
-COUNTER_BYTES: Final = 80
-ENTRY_BYTES: Final = 200
-CHARGE_BYTES: Final = 24
-_POSTING_BYTES: Final = 100
-_GRANT_BYTES: Final = 64
-_DOCUMENT_BYTES: Final = 32
-
-
-def utf8(text: str) -> int:
-    """Bytes of a text, from above."""
-    return len(text) if text.isascii() else UTF8 * len(text)
-
-
-def _rate_bytes(rate: Rate) -> int:
-    names = len(rate.meter) + len(rate.price_id) + len(rate.unit_amount)
-    return 40 + UTF8 * (names + sum(len(name) + len(text) + 2 for name, text in rate.dimensions))
-
-
-def burnt_bytes(burnt: Burnt) -> int:
-    if len(burnt) == 1:  # nearly always, and a generator costs more than all the rest
-        return 22 + utf8(burnt[0][0])
-    return 8 + sum(14 + utf8(credit_id) for credit_id, _ in burnt) if burnt else 0
-
-
-def account_bytes(account: Account | None, key: str) -> int:
-    """An account's values after and their key, but for what the event itself adds to them."""
-    if account is None:
-        return 64 + 2 * utf8(key)
-    grants = account.grants
-    plain = not (account.counters or account.spans or account.allocations or account.terms.own)
-    if plain and (not grants or (len(grants) == 1 and not grants[0].scope)):
-        credit = _GRANT_BYTES + utf8(grants[0].credit_id) if grants else 0
-        return 120 + 2 * utf8(key) + utf8(account.plan) + credit
-    return 16 + utf8(key) + len(pack_account(account))
 
 
 class Chunk:
     """One run of `decide`: columns that grow, and what the events of the chunk have in common."""
 
     def __init__(self, count: int, standing: Standing, book: PriceBook, position: int) -> None:
-        self.entries = Entries()
-        self.decision = Decision(self.entries)
+        self.entries = Draft.of(count)
+        self.decision = Decision()
         self.accounts = standing.accounts
         self.booked = standing.booked
         self.looked_up = standing.looked_up
@@ -80,17 +52,13 @@ class Chunk:
         self.elsewhere = standing.elsewhere
         self.book = book
         self.position = position
-        self.entries.outcome = [int(Outcome.RATED)] * count
-        self.entries.fingerprints = [b""] * count
-        self.entries.charges = [0] * count
-        self.entries.postings = [0] * count
         self.table = RateTable(self.entries.rates)
         self.tariffs: dict[str, Tariffs] = {}
         self.used_by: dict[int, tuple[str, str]] = {}
         """By entry: user and device of an event that itself may name neither."""
         self._claimed: list[tuple[bytes, bytes]] = []
         self.charged = 0
-        """Charges in the columns that stand; what a refused event left beyond is cut off."""
+        """Charges of general events in the columns that stand; what a refused event left beyond is cut off."""
         self.month = Period(0, 0)
         self.weight = 0
         """Bytes of the record from above, but for its charges."""
@@ -113,7 +81,7 @@ class Chunk:
         """Adds what rates that were named since weigh in the record."""
         rates = self.entries.rates
         if len(rates) > self.weighed_rates:
-            self.weight += sum(map(_rate_bytes, rates[self.weighed_rates :]))
+            self.weight += sum(map(rate_bytes, rates[self.weighed_rates :]))
             self.weighed_rates = len(rates)
 
     def dead_letter(self, index: int, refusal: InvalidInput) -> None:
@@ -149,7 +117,7 @@ class Chunk:
         """One wallet posting of an entry, in nanos; `cause` empty: the event itself."""
         entries = self.entries
         at = len(entries.posting_kind)
-        self.weight += _POSTING_BYTES + utf8(cause) + burnt_bytes(burnt)
+        self.weight += POSTING_BYTES + utf8(cause) + burnt_bytes(burnt)
         if cause:
             entries.posting_cause[at] = cause
         if burnt:
@@ -170,7 +138,7 @@ class Chunk:
             )
         self.entries.documents[index] = written
         self.documents[document_key(tenant, kind, document_id)] = body
-        self.weight += _DOCUMENT_BYTES + utf8(document_id) + len(body)
+        self.weight += DOCUMENT_BYTES + utf8(document_id) + len(body)
 
     def claim(self, identity: bytes, content: bytes) -> None:
         """What the entry books beside its identity and its type's claims."""
@@ -253,31 +221,10 @@ class Chunk:
         plan = account.plan_at(event.occurred_at) if account.spans else account.plan
         return tariffs.of(event, plan, account.terms.own)
 
-    def finish(self, names: Names, start: int, count: int) -> Decision:
-        """Copies what is the same for every outcome; the chunk is `count` records of the batch from `start` on."""
-        entries, stop = self.entries, start + count
-        for column in (entries.outcome, entries.fingerprints, entries.charges, entries.postings):
-            del column[count:]
-        entries.input = names.input[start:stop]
-        entries.offset = names.offset[start:stop]
-        entries.received_at = names.received_at[start:stop]
-        entries.tenant = names.tenant[start:stop]
-        entries.customer = names.customer[start:stop]
-        entries.source = names.source[start:stop]
-        entries.event_id = names.event_id[start:stop]
-        entries.event_type = names.event_type[start:stop]
-        for index, told in self.told_as.items():
-            if index < count:
-                entries.event_type[index] = told
-        entries.occurred_at = names.occurred_at[start:stop]
-        entries.user_id = names.user_id[start:stop]
-        entries.session_id = names.session_id[start:stop]
-        entries.device_id = names.given(names.device_id, start, stop)
-        entries.allocation_id = names.given(names.allocation_id, start, stop)
-        entries.hold_id = names.given(names.hold_id, start, stop)
-        for index, (user, device) in self.used_by.items():
-            if index < count:
-                entries.user_id[index] = entries.user_id[index] or user
-                if device:
-                    entries.device_id.setdefault(index, device)
+    def finish(self, names: Names, start: int, count: int, taken: Taken | None = None) -> Decision:
+        """Makes the columns of the chunk, which is `count` records of the batch from `start` on; plain events among
+        them are those that were `taken`."""
+        self.decision.count = count
+        if count:
+            self.decision.columns = self.entries.columns(names, start, start + count, taken, self.told_as, self.used_by)
         return self.decision

@@ -13,27 +13,25 @@ goes the general way.
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import gcd
-from operator import add
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rating.book import PriceBook
-from rating.chunk import ENTRY_BYTES, utf8
 from rating.decision import Standing
-from rating.names import Names
+from rating.names import Names, parted
 from rating.tariff import RateTable, Tariff, Tariffs
-from schemas.account import Account
+from rating.weights import ENTRY_BYTES, utf8
 from schemas.errors import InvalidInput
 from schemas.event import Event
 from schemas.ledger import Rate
 from schemas.limits import AMOUNT_MAX_NANOS
 from schemas.money import NANOS
 from schemas.period import month_of
+from schemas.plain_scan import COUNTS
 
 LINES_MAX: Final = 8
 """Meters of one event; more take the general way."""
@@ -46,31 +44,37 @@ _SUM_MAX: Final = AMOUNT_MAX_NANOS // (2 * LINES_MAX)
 
 _QUANTITY_MAX: Final = (2**63 - 1) // NANOS
 
+_COUNTED: Final = frozenset({*COUNTS, "tokens_used"})
+"""The fields that a plain event has as numbers."""
+
 Numbers = NDArray[np.int64]
+Octets = NDArray[np.uint8]
 
 
 @dataclass(slots=True)
 class Priced:
-    """The plain events of a batch with what they cost. Event i of the batch has row `rows[i]`; -1: it is not plain.
+    """The plain events of a batch with what they cost: by row, ascending by place.
 
     Row r has the charges from `starts[r]` up to `starts[r + 1]` in the flat columns."""
 
-    rows: list[int]
-    tariffs: list[int]
-    """By row."""
-    totals: list[int]
-    """By row, nanos; above 0."""
-    counts: list[int]
-    """By row: how many charges."""
-    starts: list[int]
-    ends: list[int]
-    """By row: the row after the last of those that follow on one another in the batch."""
-    weights: list[int]
-    """By row: bytes of its entry from above, but for charges and account."""
-    rates: list[int]
+    places: Numbers
+    """Its place in the batch."""
+    rows: Numbers
+    """By place: its row; -1: it is not plain."""
+    accounts: NDArray[np.int32]
+    """Whose it is: see Names."""
+    tariffs: Numbers
+    totals: Numbers
+    """Nanos; above 0."""
+    counts: Numbers
+    """How many charges."""
+    starts: Numbers
+    weights: Numbers
+    """Bytes of its entry from above, but for charges and account."""
+    rates: Numbers
     """By charge: index into `table`."""
-    quantities: list[int]
-    amounts: list[int]
+    quantities: Numbers
+    amounts: Numbers
     table: list[Rate]
     of_tariffs: list[list[int]]
     """By tariff: its rates in the order in which it names them, indices into `table`."""
@@ -78,11 +82,20 @@ class Priced:
     """By tariff."""
     identities: list[bytes]
     contents: list[bytes]
-    fingerprints: list[bytes]
-    """By row, as those two."""
-    usual: dict[str, tuple[Account, int | None]] = field(default_factory=dict)
-    """By account key: those of which deciding has seen that plain events are all there is to them, and what each weighs
-    in a record; None where that has to be looked at again."""
+    fingerprints: Octets
+    """Both, end to end."""
+
+    def charges_of(self, rows: Numbers) -> Numbers | slice:
+        """Where the charges of rows, ascending, stand in the flat columns."""
+        if not len(rows):
+            return slice(0, 0)
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        start, stop = int(self.starts[first]), int(self.starts[last])
+        if last - first == len(rows):
+            return slice(start, stop)
+        chosen = np.zeros(last - first, np.bool_)
+        chosen[rows - first] = True
+        return np.flatnonzero(np.repeat(chosen, self.counts[first:last])) + start
 
 
 @dataclass(slots=True)
@@ -100,33 +113,30 @@ def price_plain(
 ) -> Priced | None:
     """The plain events of a batch, priced; None where there are too few, or the batch spans the end of a month."""
     plain = names.plain
-    if len(plain.events) < max(fewest, 1):
+    if len(plain.places) < max(fewest, 1):
         return None
-    month = month_of(names.received_at[0])
-    if max(names.received_at) >= month.end:
+    month = month_of(int(names.received_at[0]))
+    if int(names.received_at.max()) >= month.end:
         return None
     usual = (plain.occurred_at >= month.start) & (
         (plain.numbers("tokens_used") + plain.numbers("cache_write_tokens") + plain.numbers("reasoning_tokens")) > 0
     )
-    places: list[int] = plain.places.tolist()
-    if known := standing.booked.keys() | _repeated(names):
-        identity = names.identity
-        usual &= np.array([identity[place] not in known for place in places], np.bool_)
-    if elsewhere := standing.elsewhere:
-        usual &= np.array([names.key[place] not in elsewhere for place in places], np.bool_)
-    models = plain.column("model")
+    usual &= ~_known(names, standing)[plain.places]
+    if standing.elsewhere:
+        away = np.array([key in standing.elsewhere for key in names.keys], np.bool_)
+        usual &= ~away[names.account[plain.places]]
     # Of one tenant, as nearly all batches are, the model alone makes the group.
-    several = len(set(names.tenant)) > 1
-    alike = [(names.tenant[place], model) for place, model in zip(places, models, strict=True)] if several else models
-    groups_of = {group: number for number, group in enumerate(dict.fromkeys(alike))}
-    group_of = np.fromiter(map(groups_of.__getitem__, alike), np.int64, len(places))
+    models = len(plain.models.words)
+    group_of = names.tenant.codes[plain.places].astype(np.int64) * models + plain.models.codes
     table = RateTable([])
     tariffs: dict[str, Tariffs] = {}
     groups = []
-    for number in range(len(groups_of)):
-        rows = np.flatnonzero((group_of == number) & usual)
+    order = np.flatnonzero(usual)
+    order = order[np.argsort(group_of[order], kind="stable")]
+    borders = np.flatnonzero(np.diff(group_of[order])) + 1
+    for rows in np.split(order, borders):
         if len(rows) >= fewest and len(rows):
-            place = places[rows[0]]
+            place = int(plain.places[rows[0]])
             tenant = names.tenant[place]
             if tenant not in tariffs:
                 tariffs[tenant] = Tariffs(book, tenant, position, table)
@@ -136,12 +146,15 @@ def price_plain(
     return _in_order(groups, table.rates, names) if groups else None
 
 
-def _repeated(names: Names) -> set[bytes]:
-    """Identities that come more than once."""
-    identities = names.identity
-    if len(set(identities)) == len(identities):
-        return set()
-    return {identity for identity, times in Counter(identities).items() if times > 1}
+def _known(names: Names, standing: Standing) -> NDArray[np.bool_]:
+    """By place: whether its identity is booked, or comes more than once. It may say so of one more, whose first half is
+    the same."""
+    heads = names.identity.view(np.uint64)[:, 0]
+    known = np.isin(heads, np.frombuffer(b"".join(standing.booked), np.uint64)[::2])
+    order = np.argsort(heads)
+    again = np.flatnonzero(heads[order][1:] == heads[order][:-1])
+    known[order[again]] = known[order[again + 1]] = True
+    return known
 
 
 def _group(names: Names, place: int, rows: Numbers, tariffs: Tariffs) -> _Group | None:
@@ -160,7 +173,12 @@ def _group(names: Names, place: int, rows: Numbers, tariffs: Tariffs) -> _Group 
     units, amounts = [], []
     for line in tariff.lines:
         line.move(first)
-        if line.fields is None or not line.start <= first <= last < line.end or (line.price is None and line.priced):
+        if (
+            line.fields is None
+            or not _COUNTED.issuperset(line.fields)
+            or not line.start <= first <= last < line.end
+            or (line.price is None and line.priced)
+        ):
             return None
         taken = plain.numbers(line.fields[0])[rows]
         if len(line.fields) == 2:
@@ -211,29 +229,28 @@ def _in_order(groups: list[_Group], table: list[Rate], names: Names) -> Priced:
     of_plain, units, amounts, rates = of_plain[order], units[order], amounts[order], rates[order]
     charged = units != 0
     counts = charged.sum(axis=1)
-    ordered = plain.places[of_plain]
+    places = plain.places[of_plain]
     rows = np.full(len(names.received), -1)
-    rows[ordered] = np.arange(len(ordered))
-    borders = np.append(np.flatnonzero(np.diff(ordered) != 1) + 1, len(ordered))
-    ends = np.repeat(borders, np.diff(borders, prepend=0))
-    in_order: list[int] = ordered.tolist()
-    identities = list(map(names.identity.__getitem__, in_order))
-    contents = list(map(plain.contents().__getitem__, of_plain.tolist()))
+    rows[places] = np.arange(len(places))
+    accounts = names.account[places]
+    key_bytes = np.fromiter(map(utf8, names.keys), np.int64, len(names.keys))
+    identities, contents = plain.identities[of_plain], plain.contents[of_plain]
     return Priced(
-        rows.tolist(),
-        tariffs[order].tolist(),
-        totals[order].tolist(),
-        counts.tolist(),
-        [0, *np.cumsum(counts).tolist()],
-        ends.tolist(),
-        [ENTRY_BYTES + utf8(names.key[place]) + len(names.received[place].value or b"") for place in in_order],
-        rates[charged].tolist(),
-        (units[charged] * NANOS).tolist(),
-        amounts[charged].tolist(),
+        places,
+        rows,
+        accounts,
+        tariffs[order],
+        totals[order],
+        counts,
+        np.append(0, np.cumsum(counts)),
+        ENTRY_BYTES + key_bytes[accounts] + names.value_bytes[places],
+        rates[charged],
+        units[charged] * NANOS,
+        amounts[charged],
         table,
         [[line.rate for line in group.tariff.lines] for group in groups],
         [group.tariff.currency for group in groups],
-        identities,
-        contents,
-        list(map(add, identities, contents)),
+        parted(identities),
+        parted(contents),
+        np.hstack((identities, contents)),
     )

@@ -26,12 +26,13 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rating.chunk import COUNTER_BYTES, UTF8, Chunk
+from rating.chunk import Chunk
 from rating.dynamic import AmountOf
 from rating.model import Exact
 from rating.percentage import PercentagePrice
 from rating.rate import DynamicPrice, PerEventPrice, PeriodPrice
 from rating.wallet import check_room
+from rating.weights import COUNTER_BYTES, UTF8
 from schemas.account import Account, PlanSpan, counter_key
 from schemas.event import Event
 from schemas.money import NANOS, pack_int, pack_ints, round_half_even, unpack_int

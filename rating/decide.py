@@ -14,7 +14,6 @@ from typing import Any
 from rating.book import PriceBook
 from rating.charging import rate_into, settle
 from rating.chunk import Chunk
-from rating.columns import Priced
 from rating.counting import Counted, Unseen, unique_identities
 from rating.decision import Decision, Outgoing, Received, Standing, Unreadable
 from rating.devices import is_lease
@@ -58,38 +57,44 @@ def decide(
     standing: Standing,
     book: PriceBook,
     position: int,
-    priced: Priced | None = None,
+    plain: Plain | None = None,
 ) -> Decision:
     """Decides records of a batch in their order, from `start` on and before `stop`, under the catalogues of `position`:
-    as many as fit a ledger record, at least one; `len(decision.entries.offset)` says how many. Where it needs more
+    as many as fit a ledger record, at least one; `decision.count` says how many. Where it needs more
     looked up it ends before that record, which may be the first: see `Decision.unseen`.
 
-    `priced` is of the same batch; it makes no difference but in speed.
+    `plain` is of the same batch; it makes no difference but in speed.
     """
-    received, keys = names.received[start:stop], names.key[start:stop]
+    received = names.received[start:stop]
     chunk = Chunk(len(received), standing, book, position)
-    plain = Plain(chunk, priced, start) if priced is not None else None
+    if plain is not None:
+        plain.begin(chunk, start)
+
+    def finish(count: int) -> Decision:
+        return chunk.finish(names, start, count, plain.taken(count) if plain is not None else None)
+
     index = -1
     while (index := index + 1) < len(received):
         if plain is not None:
-            if (index := plain.take(index, keys)) == len(received):
+            if (index := plain.take(index, len(received))) == len(received):
                 break
-            plain.forget(keys[index])
-        if not chunk.has_room(index, received[index], keys[index]):
-            return chunk.finish(names, start, index)
+            plain.release(index)
+        key = names.key(start + index)
+        if not chunk.has_room(index, received[index], key):
+            return finish(index)
         event = names.event(start + index)
         if isinstance(event, Unreadable):
             chunk.dead_letter(index, event.refusal)
             continue
         try:
-            decide_one(chunk, index, received[index], event, keys[index])
+            decide_one(chunk, index, received[index], event, key)
         except InvalidInput as refusal:
             chunk.dead_letter(index, refusal)
         except Unseen as needs:
             chunk.cut()
             chunk.decision.unseen = needs.identities
-            return chunk.finish(names, start, index)
-    return chunk.finish(names, start, len(received))
+            return finish(index)
+    return finish(len(received))
 
 
 def values_counted(names: Names, start: int, standing: Standing, book: PriceBook, position: int) -> list[bytes]:
@@ -98,7 +103,7 @@ def values_counted(names: Names, start: int, standing: Standing, book: PriceBook
     scratch = Chunk(0, standing, book, position)
     found: list[bytes] = []
     for place in range(start, len(names.received)):
-        event, key = names.event(place), names.key[place]
+        event, key = names.event(place), names.key(place)
         if isinstance(event, Unreadable) or event.type in ACCOUNT_TYPES or key in standing.elsewhere:
             continue
         account = standing.accounts.get(key) or new_account(event.tenant, event.customer)

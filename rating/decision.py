@@ -15,7 +15,7 @@ from rating.holds import Holds
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.event import Event, Peek
-from schemas.ledger import Entries
+from schemas.ledger_packed import Columns
 from schemas.limits import ID_MAX_CHARACTERS
 
 
@@ -97,9 +97,11 @@ class Standing:
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of a chunk."""
+    """What becomes of a chunk: as many records as `count`."""
 
-    entries: Entries
+    count: int = 0
+    columns: Columns | None = None
+    """Of its entries; None: it has none."""
     touched: dict[str, Account] = field(default_factory=dict)
     """By account key: the accounts whose values changed."""
     identities: list[bytes] = field(default_factory=list)

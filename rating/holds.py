@@ -10,11 +10,12 @@ Which holds are open is Redis's word, read before a batch is decided; what follo
 
 from __future__ import annotations
 
+from array import array
 from typing import Final, NamedTuple, Protocol
 
 from schemas.claims import claim_identity
 from schemas.event import Event
-from schemas.ledger import HOLD_NOT_OPEN, Entries
+from schemas.ledger import HOLD_NOT_OPEN
 from schemas.outcome import Outcome
 from schemas.usage_types import DEVICE_RELEASED, SESSION_ENDED
 
@@ -53,10 +54,22 @@ Holds = dict[HoldName, tuple[str, ...]]
 unknown, none."""
 
 
+class Entries(Protocol):
+    """What of a chunk's entries is needed here."""
+
+    outcome: bytearray
+    charges: array[int]
+    charge_amount: list[int]
+    flags: dict[int, int]
+
+
 class Columns(Protocol):
     """What of a chunk is needed here."""
 
-    entries: Entries
+    @property
+    def entries(self) -> Entries:
+        """What was put down."""
+
     booked: dict[bytes, bytes]
     holds: Holds
     charged: int

@@ -1,79 +1,73 @@
 """A batch read: what its entries say of themselves, in columns, and which of its events are plain.
 
-Plain records (see `schemas.plain_tokens`) are read to structs and taken apart by columns; nearly none of them is ever
-made an Event, which costs as much as all the rest. `event` makes the one that is asked for. What is no plain record is
-read before, and handed in.
+Plain records (see `schemas.plain_scan`) are never made values of Python: their names stay where they are in the bytes
+that came, and are copied from there into the ledger's columns. `event` makes an Event of the one that is asked for.
+What is no plain record is read before, and its names are laid behind those bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import add, attrgetter, itemgetter
-from typing import Any, Final
+from operator import attrgetter
+from typing import Final
 
 import numpy as np
-from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from rating.decision import Judged, Received, Unreadable
-from schemas.canonical import identities_of
-from schemas.event import DEFAULT_TENANT, event_of_plain
-from schemas.limits import EVENT_MAX_BYTES
-from schemas.period import UNREADABLE, parse_times
-from schemas.plain_tokens import PlainData, PlainTokens, plain_contents, read_plain
+from schemas.account import account_key
+from schemas.event import DEFAULT_TENANT, Event, event_of_plain
+from schemas.plain_digests import digests
+from schemas.plain_scan import (
+    ABSENT,
+    ALLOCATION,
+    COUNTS,
+    CUSTOMER,
+    DEVICE,
+    ID,
+    MODEL,
+    SESSION,
+    SOURCE,
+    TENANT,
+    USER,
+    Scanned,
+    scan,
+)
+from schemas.plain_tokens import read_plain
+from schemas.spans import Coded, Octets, Spans, coded, joined, numbered
+from schemas.usage_types import TOKENS_USED
 
 Numbers = NDArray[np.int64]
 General = Callable[[Received], Judged]
 """Reads a record that is not plain."""
 
-_OF_ENVELOPE: Final = {name: place for place, name in enumerate(PlainTokens.__struct_fields__)}
-_OF_DATA: Final = {name: place for place, name in enumerate(PlainData.__struct_fields__)}
-_input, _offset, _received_at, _value = map(attrgetter, ("input", "offset", "received_at", "value"))
+NOBODY: Final = -1
+"""The customer of what is no event."""
+
+_input, _offset, _received_at = map(attrgetter, ("input", "offset", "received_at"))
 
 
+@dataclass(slots=True)
 class PlainRows:
-    """The plain records of a batch that name no hold, one row each, ascending."""
+    """The plain records of a batch, one row each, ascending."""
 
-    def __init__(self, places: Numbers, events: list[PlainTokens], arrived: Numbers) -> None:
-        self.places = places
-        """By row: its place in the batch."""
-        self.events = events
-        self._envelopes = list(zip(*map(astuple, events), strict=True)) or [()] * len(_OF_ENVELOPE)
-        self._parts = list(map(astuple, self.named("data")))
-        self._data = list(zip(*self._parts, strict=True)) or [()] * len(_OF_DATA)
-        self._numbers: dict[str, Numbers] = {}
-        self.occurred_at = self._times(arrived)
-        """Microseconds; UNREADABLE where it is no time."""
-
-    def named(self, name: str) -> tuple[Any, ...]:
-        """A field of each row's envelope."""
-        return self._envelopes[_OF_ENVELOPE[name]]
-
-    def column(self, name: str) -> tuple[Any, ...]:
-        """A field of each row's data."""
-        return self._data[_OF_DATA[name]]
+    places: Numbers
+    """By row: its place in the batch."""
+    occurred_at: Numbers
+    models: Coded
+    identities: Octets
+    contents: Octets
+    """By row, a digest each."""
+    counts: Numbers
+    """By count and row."""
 
     def numbers(self, name: str) -> Numbers:
         """A count of each row's data."""
         if name == "tokens_used":
             return self.numbers("input_tokens") + self.numbers("output_tokens")
-        if name not in self._numbers:
-            self._numbers[name] = np.array(self.column(name), np.int64)
-        return self._numbers[name]
-
-    def contents(self) -> list[bytes]:
-        """The digest of each row's content."""
-        return plain_contents(zip(self.named("time"), self.named("datacontenttype"), self._parts, strict=True))
-
-    def _times(self, arrived: Numbers) -> Numbers:
-        times = self.named("time")
-        if None not in times:
-            return parse_times(times)
-        occurred_at = arrived.copy()
-        named = [place for place, time in enumerate(times) if time is not None]
-        occurred_at[named] = parse_times([times[place] for place in named])
-        return occurred_at
+        column: Numbers = self.counts[COUNTS.index(name)]
+        return column
 
 
 @dataclass(slots=True)
@@ -81,131 +75,194 @@ class Names:
     """Columns of a batch; position i is its record i."""
 
     received: Sequence[Received]
-    read: list[Any]
-    """PlainTokens for what is in `plain`, else an Event or Unreadable."""
+    others: dict[int, Judged]
+    """By place: what was read one by one."""
     plain: PlainRows
-    tenant: list[str]
-    customer: list[str]
-    source: list[str]
-    event_id: list[str]
-    event_type: list[str]
-    user_id: list[str]
-    session_id: list[str]
-    device_id: list[str | None]
-    allocation_id: list[str | None]
-    hold_id: list[str | None]
-    input: list[int]
-    offset: list[int]
-    received_at: list[int]
-    occurred_at: list[int]
-    identity: list[bytes]
-    """Of no meaning for an Unreadable."""
-    key: list[str]
-    """Account keys; empty for an Unreadable."""
+    tenant: Coded
+    customer: Spans
+    source: Coded
+    event_id: Spans
+    event_type: Coded
+    user_id: Spans
+    session_id: Spans
+    device_id: dict[int, str]
+    """By place, where there is one; as the next two."""
+    allocation_id: dict[int, str]
+    hold_id: dict[int, str]
+    input: NDArray[np.uint8]
+    offset: Numbers
+    received_at: Numbers
+    occurred_at: Numbers
+    value_bytes: Numbers
+    identity: Octets
+    """A digest each; zeros for an Unreadable."""
+    account: NDArray[np.int32]
+    """By place: whose it is, an index into the next two; NOBODY for an Unreadable."""
+    keys: list[str]
+    """Account keys."""
+    customers: list[str]
+
+    def key(self, place: int) -> str:
+        """The account key of a record; empty for an Unreadable."""
+        account = self.account[place]
+        return self.keys[account] if account != NOBODY else ""
+
+    def identities(self) -> list[bytes]:
+        """Of every event."""
+        events = self.identity if len(self.identity) == 0 else self.identity[self.account != NOBODY]
+        return parted(events)
 
     def event(self, place: int) -> Judged:
         """What a record was read as, whole."""
-        read = self.read[place]
-        if read.__class__ is PlainTokens:
-            read = self.read[place] = event_of_plain(read, self.occurred_at[place])
-        event: Judged = read
+        event = self.others.get(place)
+        if event is None:
+            (plain,) = read_plain((self.received[place].value or b"",))
+            assert plain is not None
+            event = self.others[place] = event_of_plain(plain, int(self.occurred_at[place]))
         return event
 
     @staticmethod
-    def given(column: list[str | None], start: int, stop: int) -> dict[int, str]:
+    def given(column: dict[int, str], start: int, stop: int) -> dict[int, str]:
         """What there is of a column that most leave empty, by place after `start`."""
-        part = column[start:stop]
-        if part.count(None) == len(part):
-            return {}
-        return {place: value for place, value in enumerate(part) if value is not None}
+        return {place - start: column[place] for place in sorted(column) if start <= place < stop} if column else {}
+
+
+def parted(digests: Octets) -> list[bytes]:
+    """Digests, one a row, as bytes."""
+    laid, width = digests.tobytes(), digests.shape[1]
+    return [laid[at : at + width] for at in range(0, len(laid), width)]
 
 
 def names_of(received: Sequence[Received], max_future: int, general: General, *, plainly: bool = True) -> Names:
     """Reads a batch; `max_future` in microseconds. Not `plainly`: `general` reads every record, to the same events.
 
     Errors: what `general` raises."""
-    received_at = list(map(_received_at, received))
-    arrived = np.array(received_at, np.int64)
-    plain = _plain_rows(received, arrived, max_future) if plainly else _rows([], [], arrived)
-    read: list[Any] = [None] * len(received)
-    for place, event in zip(plain.places.tolist(), plain.events, strict=True):
-        read[place] = event
-    rest = [place for place, event in enumerate(read) if event is None]
-    others = [general(received[place]) for place in rest]
-    in_order = _gathering([*plain.places.tolist(), *rest]) if rest else tuple
-    for place, other in zip(rest, others, strict=True):
-        read[place] = other
-
-    def of(plainly: Iterable[Any], name: str) -> list[Any]:
-        return list(in_order((*plainly, *map(attrgetter(name), others))))
-
-    tenant, customer = of(plain.named("tenant"), "tenant"), of(plain.named("customer"), "customer")
-    source, event_id = of(plain.named("source"), "source"), of(plain.named("id"), "id")
-    prefix = {name: f"{len(name)}:{name}:" for name in set(tenant)}  # account_key, taken apart
-    key = list(map(add, map(prefix.__getitem__, tenant), customer))
-    for place, other in zip(rest, others, strict=True):
-        if isinstance(other, Unreadable):
-            key[place] = ""
+    count = len(received)
+    received_at = np.fromiter(map(_received_at, received), np.int64, count)
+    values = [record.value or b"" for record in received]
+    value_bytes = np.fromiter(map(len, values), np.int64, count)
+    scanned = scan(values if plainly else [b""] * count)
+    occurred_at = np.where(scanned.times == ABSENT, received_at, scanned.times)
+    is_plain = scanned.plain & (scanned.counts[COUNTS.index("cached_input_tokens")] <= scanned.counts[0])
+    is_plain &= occurred_at <= received_at + max_future
+    rest = np.flatnonzero(~is_plain)
+    others = {place: general(received[place]) for place in rest.tolist()}
+    told = list(others.values())
+    if told:
+        occurred_at[rest] = list(map(_occurred_at, told))
+    buffer = _lay_behind(scanned, is_plain, rest, told)
+    places = np.flatnonzero(is_plain)
+    tenant = _coded(buffer, scanned, TENANT, is_plain, [event.tenant for event in told])
+    source = _coded(buffer, scanned, SOURCE, is_plain, [event.source for event in told])
+    type_of = coded([TOKENS_USED, *(event.type for event in told)])
+    event_type = Coded(type_of.words, np.zeros(count, np.int32))
+    event_type.codes[rest] = type_of.codes[1:]
+    identities, contents = digests(scanned, places)
+    identity = np.zeros((count, identities.shape[1]), np.uint8)
+    identity[places] = identities
+    for place, event in others.items():
+        if isinstance(event, Event):
+            identity[place] = np.frombuffer(event.identity, np.uint8)
+    customer = Spans(buffer, scanned.starts[CUSTOMER], scanned.sizes[CUSTOMER])
+    nobody = [place for place, event in others.items() if isinstance(event, Unreadable)]
+    account, keys, customers = _accounts(tenant, customer, nobody)
+    models, firsts = numbered(buffer, scanned.starts[MODEL, places], scanned.sizes[MODEL, places])
+    named = Spans(buffer, scanned.starts[MODEL], scanned.sizes[MODEL])
+    rows = PlainRows(
+        places,
+        occurred_at[places],
+        Coded([named[place] for place in places[firsts].tolist()], models),
+        identities,
+        contents,
+        scanned.counts[:, places],
+    )
     return Names(
         received,
-        read,
-        plain,
+        others,
+        rows,
         tenant,
         customer,
         source,
-        event_id,
-        of(plain.named("type"), "type"),
-        _texts(of(plain.column("user_id"), "user_id")),
-        _texts(of(plain.column("session_id"), "session_id")),
-        of(plain.column("device_id"), "device_id"),
-        of(plain.column("allocation_id"), "allocation_id"),
-        of(plain.column("hold_id"), "hold_id"),
-        list(map(_input, received)),
-        list(map(_offset, received)),
+        Spans(buffer, scanned.starts[ID], scanned.sizes[ID]),
+        event_type,
+        Spans(buffer, scanned.starts[USER], np.maximum(scanned.sizes[USER], 0)),
+        Spans(buffer, scanned.starts[SESSION], scanned.sizes[SESSION]),
+        _given(buffer, scanned, DEVICE, is_plain, others, "device_id"),
+        _given(buffer, scanned, ALLOCATION, is_plain, others, "allocation_id"),
+        {place: event.hold_id for place, event in others.items() if event.hold_id is not None},
+        np.fromiter(map(_input, received), np.uint8, count),
+        np.fromiter(map(_offset, received), np.int64, count),
         received_at,
-        of(plain.occurred_at.tolist(), "occurred_at"),
-        identities_of(zip(tenant, customer, source, event_id, strict=True)),
-        key,
+        occurred_at,
+        value_bytes,
+        identity,
+        account,
+        keys,
+        customers,
     )
 
 
-def _plain_rows(received: Sequence[Received], arrived: Numbers, max_future: int) -> PlainRows:
-    values = [value if value is not None and len(value) <= EVENT_MAX_BYTES else b"" for value in map(_value, received)]
-    read = read_plain(values)
-    places = [place for place, event in enumerate(read) if event is not None]
-    rows = _rows(places, [event for event in read if event is not None], arrived)
-    stays = (rows.numbers("cached_input_tokens") <= rows.numbers("input_tokens")) & (rows.occurred_at != UNREADABLE)
-    stays &= rows.occurred_at <= arrived[rows.places] + max_future
-    holds = rows.column("hold_id")
-    if holds.count(None) < len(holds):
-        stays &= np.array([hold is None for hold in holds], np.bool_)
-    if stays.all():
-        return rows
-    chosen = np.flatnonzero(stays).tolist()
-    return _rows([places[row] for row in chosen], [rows.events[row] for row in chosen], arrived)
+_occurred_at = attrgetter("occurred_at")
 
 
-def _rows(places: list[int], events: list[PlainTokens], arrived: Numbers) -> PlainRows:
-    for event in events:
-        if event.tenant is None:
-            event.tenant = DEFAULT_TENANT
-    at: Numbers = np.array(places, np.int64)
-    return PlainRows(at, events, arrived[at])
+def _lay_behind(scanned: Scanned, is_plain: NDArray[np.bool_], rest: Numbers, told: Sequence[Judged]) -> Octets:
+    """The buffer with what else its columns name: texts of the records that were read one by one, and the tenant of
+    those that name none."""
+    texts = [event.customer.encode() for event in told]
+    texts += [event.id.encode() for event in told]
+    texts += [(event.user_id or "").encode() for event in told]
+    texts += [(event.session_id or "").encode() for event in told]
+    laid = joined([*texts, DEFAULT_TENANT.encode()], scanned.buffer)
+    size = len(told)
+    for number, text in enumerate((CUSTOMER, ID, USER, SESSION)):
+        part = slice(number * size, (number + 1) * size)
+        scanned.starts[text, rest], scanned.sizes[text, rest] = laid.starts[part], laid.sizes[part]
+    unnamed = is_plain & (scanned.sizes[TENANT] == ABSENT)
+    scanned.starts[TENANT, unnamed], scanned.sizes[TENANT, unnamed] = laid.starts[-1], laid.sizes[-1]
+    scanned.buffer = laid.buffer
+    return laid.buffer
 
 
-def _gathering(order: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """Puts values into the order of a batch, of which the i-th stands at `order[i]`."""
-    places = [0] * len(order)
-    for value, place in enumerate(order):
-        places[place] = value
-    return itemgetter(*places) if len(places) > 1 else tuple
+def _coded(buffer: Octets, scanned: Scanned, text: int, is_plain: NDArray[np.bool_], others: Sequence[str]) -> Coded:
+    """A text of every record by few words; `others` are those of the records that are not plain."""
+    codes, firsts = numbered(buffer, scanned.starts[text, is_plain], scanned.sizes[text, is_plain])
+    spans = Spans(buffer, scanned.starts[text], scanned.sizes[text])
+    words = [spans[place] for place in np.flatnonzero(is_plain)[firsts].tolist()]
+    place_of = {word: code for code, word in enumerate(words)}
+    of_others = [place_of.setdefault(word, len(place_of)) for word in others]
+    column = np.empty(len(is_plain), np.int32)
+    column[is_plain] = codes
+    column[~is_plain] = of_others
+    return Coded(list(place_of), column)
 
 
-def _texts(values: list[str | None]) -> list[str]:
-    absent = values.count(None)
-    if absent == len(values):
-        return [""] * len(values)
-    return [value or "" for value in values] if absent else values  # type: ignore[return-value]  # none is None
+def _accounts(tenant: Coded, customer: Spans, nobody: Sequence[int]) -> tuple[NDArray[np.int32], list[str], list[str]]:
+    """A number for each customer of a tenant, by place; of each its account key and its id."""
+    account, firsts = numbered(customer.buffer, customer.starts, customer.sizes)
+    if len(tenant.words) > 1:
+        pairs = account.astype(np.int64) * len(tenant.words) + tenant.codes
+        _, firsts, numbers = np.unique(pairs, return_index=True, return_inverse=True)
+        account = numbers.astype(np.int32)
+    account[list(nobody)] = NOBODY
+    customers = [customer[place] for place in firsts.tolist()]
+    keys = [account_key(tenant[place], one) for place, one in zip(firsts.tolist(), customers, strict=True)]
+    return account, keys, customers
 
 
-__all__: Final = ["Names", "PlainRows", "names_of"]
+def _given(
+    buffer: Octets,
+    scanned: Scanned,
+    text: int,
+    is_plain: NDArray[np.bool_],
+    others: dict[int, Judged],
+    name: str,
+) -> dict[int, str]:
+    """What there is of a column that most leave empty."""
+    spans = Spans(buffer, scanned.starts[text], scanned.sizes[text])
+    given = {place: spans[place] for place in np.flatnonzero(is_plain & (scanned.sizes[text] != ABSENT)).tolist()}
+    more: Iterable[tuple[int, str | None]] = zip(others, map(attrgetter(name), others.values()), strict=True)
+    given.update((place, value) for place, value in more if value is not None)
+    return given
+
+
+__all__: Final = ["NOBODY", "Names", "PlainRows", "names_of", "parted"]

@@ -20,11 +20,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rating.chunk import COUNTER_BYTES, UTF8, Chunk
+from rating.chunk import Chunk
 from rating.decision import Outgoing
 from rating.quota_rule import QuotaRule
 from rating.quotas import CUSTOMER, USER, Used, billing_of, count_and_use, quota_key, scope_of, used
 from rating.wallet import check_room
+from rating.weights import COUNTER_BYTES, UTF8
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.event import Event

@@ -16,13 +16,14 @@ from typing import Any
 
 from rating.book import CompiledCatalogue
 from rating.charging import Booked, rate_amount, rate_booked, rate_into, settle
-from rating.chunk import UTF8, Chunk
+from rating.chunk import Chunk
 from rating.counting import Counted, Piece
 from rating.decision import Command, Outgoing
 from rating.devices import parts, release_of
 from rating.holds import ALL, HOLD, HoldName
 from rating.metering import meter_tariff
 from rating.wallet import Burnt
+from rating.weights import UTF8
 from schemas.account import Account, account_key
 from schemas.documents import CUSTOMER, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput

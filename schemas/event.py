@@ -217,9 +217,7 @@ def decode_plain(raw: bytes, received_at: int, max_future: int) -> Event | None:
 
 def event_of_plain(plain: PlainTokens, occurred_at: int) -> Event:
     """The event that a plain record holds."""
-    tenant, sent = plain.tenant, plain.data
-    if tenant is None:
-        tenant = plain.tenant = DEFAULT_TENANT
+    tenant, sent = plain.tenant or DEFAULT_TENANT, plain.data
     data = asdict(sent)
     total = data["tokens_used"] = sent.input_tokens + sent.output_tokens
     return Event(

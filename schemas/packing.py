@@ -35,6 +35,10 @@ class Texts(msgspec.Struct, array_like=True, frozen=True):
     data: bytes
     """Of each value its length and its bytes, as ClickHouse reads them."""
 
+    def extents(self, count: int) -> tuple[Ints, Ints]:
+        """Where each of `count` values begins and ends."""
+        return _extents(_known(self, count))
+
     def fit(self, count: int) -> bool:
         """Whether these are `count` values."""
         sizes = _sizes(self.sizes, count)
@@ -60,6 +64,10 @@ class Words(msgspec.Struct, array_like=True, frozen=True):
         if len(self.codes) != count * code_type(len(self.words)).itemsize:
             return False
         return count == 0 or int(self.places().max()) < len(self.words)
+
+    def at(self, place: int) -> str:
+        """One of the values."""
+        return self.words[int(self.places()[place])]
 
     def places(self) -> Codes:
         """The codes as numbers."""

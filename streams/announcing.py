@@ -24,8 +24,9 @@ from orjson import dumps
 from schemas.ledger import PostingKind
 from schemas.ledger_packed import Columns, PackedRecord
 from schemas.money import NANOS, format_nanos, unpack_int
-from schemas.packing import Ints, counts_of, int64s_of, unpack_texts, unpack_words
+from schemas.packing import Ints, counts_of, int64s_of
 from schemas.period import format_time
+from schemas.spans import end_to_end, numbered, spans_of
 
 _CHARGE: Final = int(PostingKind.CHARGE)
 
@@ -54,6 +55,25 @@ class _Numbers:
         self.customers: dict[tuple[str, str], int] = {}
         self.meters: dict[str, int] = {}
         self.currencies: dict[str, int] = {}
+
+    def of(self, records: Sequence[PackedRecord]) -> list[Ints]:
+        """Whose each entry is, by number; an array for each record."""
+        tenants: dict[str, int] = {}
+        named, tenant_of = [], []
+        for record in records:
+            assert record.entries is not None
+            named.append(spans_of(record.entries.customer, record.count))
+            codes_of = [tenants.setdefault(word, len(tenants)) for word in record.entries.tenant.words]
+            tenant_of.append(np.array(codes_of, np.int64)[record.entries.tenant.places()])
+        spans, tenant = end_to_end(named), np.concatenate(tenant_of)
+        words: list[str] = list(tenants)
+        codes, firsts = numbered(spans.buffer, spans.starts, spans.sizes)
+        if len(words) > 1:
+            pairs = codes.astype(np.int64) * len(words) + tenant
+            _, firsts, codes = np.unique(pairs, return_index=True, return_inverse=True)
+        for number, first in enumerate(firsts.tolist()):
+            self.customers[words[tenant[first]], spans[first]] = number
+        return np.split(codes.astype(np.int64), np.cumsum([record.count for record in records])[:-1])
 
 
 def announcements(records: Sequence[PackedRecord]) -> Iterator[tuple[bytes, bytes]]:
@@ -96,8 +116,14 @@ def _gather(records: Sequence[PackedRecord]) -> list[tuple[tuple[str, str], _Tol
     """What was done to each customer (tenant and id) that was charged, in the order of first charges.
 
     All in columns. An event without a charge, and its postings, is none of this."""
+    if not records:
+        return []
     numbers = _Numbers()
-    parts = [_part(record, record.entries, numbers) for record in records if record.entries is not None]
+    parts = [
+        _part(record, record.entries, of, numbers)
+        for record, of in zip(records, numbers.of(records), strict=True)
+        if record.entries is not None
+    ]
     if not any(len(part.of_charge) for part in parts):
         return []
     of, seq, of_charge, meter, currency, quantity, amount, of_posting, moved, balance = (
@@ -154,10 +180,7 @@ class _Part(NamedTuple):
     balance: Ints
 
 
-def _part(record: PackedRecord, entries: Columns, numbers: _Numbers) -> _Part:
-    names = zip(unpack_words(entries.tenant), unpack_texts(entries.customer, record.count), strict=True)
-    customers = numbers.customers
-    of: Ints = np.array([customers.setdefault(name, len(customers)) for name in names], np.int64)
+def _part(record: PackedRecord, entries: Columns, of: Ints, numbers: _Numbers) -> _Part:
     charges, postings = counts_of(entries.charges), counts_of(entries.postings)
     rate = counts_of(entries.charge_rate)
     meter = np.array([numbers.meters.setdefault(rate.meter, len(numbers.meters)) for rate in entries.rates], np.int64)

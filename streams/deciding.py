@@ -10,24 +10,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from rating.book import PriceBook
 from rating.columns import FEWEST, price_plain
 from rating.decide import decide, identities_named, internal_failure, values_counted
 from rating.decision import Decision, Judged, Received, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from rating.holds import ENDING, USER_DELETED, HoldName, holds_named
-from rating.names import Names, names_of
+from rating.names import NOBODY, Names, names_of
+from rating.plain import Plain
 from schemas.account import Account, pack_account, unpack_account
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
-from schemas.event import ACCOUNT_TYPES, Event, decode, peek
+from schemas.event import ACCOUNT_TYPES, Event, decode, decode_general, peek
 from schemas.hold_commands import HOLD_SETTLE
-from schemas.ledger import LEDGER_FORMAT, USAGE, Entries, LedgerRecord, RecordKind
-from schemas.ledger_packed import PackedRecord, encode_packed, packed
+from schemas.ledger import ACCOUNT, LEDGER_FORMAT, USAGE, LedgerRecord, RecordKind
+from schemas.ledger_packed import PackedRecord, encode_packed, unpacked
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, BLOCK_QUIET_ENTRIES
+from schemas.usage_types import TOKENS_USED
 from streams.messages import messages_of
 from streams.transaction import Message
 
+_TOKENS_USED: Final = TOKENS_USED.encode()
 CHUNK_MAX_RECORDS: Final = 2_500
 """Records decided in one go: some 50 ms, after which heartbeats and other lanes get their turn."""
 
@@ -50,11 +55,6 @@ class Named:
         """The records."""
         return self.names.received
 
-    @property
-    def keys(self) -> list[str]:
-        """Account keys, one for each record; empty for what is no event."""
-        return self.names.key
-
 
 def name(received: Sequence[Received], max_future: int, *, isolate: bool = False) -> Named:
     """Reads a batch; `max_future` in microseconds. With `isolate` a record at which our own code fails becomes a dead
@@ -62,7 +62,10 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
 
     def general(record: Received) -> Judged:
         try:
-            return decode(record.value or b"", record.received_at, max_future)
+            value = record.value or b""
+            # It was not read as a plain one; of such a type it may be one all the same, oddly written.
+            read = decode if _TOKENS_USED in value else decode_general
+            return read(value, record.received_at, max_future)
         except InvalidInput as refusal:
             # What was raised holds this call by its traceback, and with it the batch: a cycle of megabytes.
             why = InvalidInput(refusal.reason, refusal.detail, refusal.pointer)
@@ -74,24 +77,22 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
             return Unreadable(peek(b""), record.received_at, fault)
 
     names = names_of(received, max_future, general, plainly=not isolate)
-    customers = dict(zip(names.key, names.customer, strict=True))
-    identities = names.identity
-    if "" in customers:
-        del customers[""]
-        identities = [identity for identity, key in zip(identities, names.key, strict=True) if key]
+    named = np.unique(names.account[names.account != NOBODY]).tolist()
+    customers = {names.keys[account]: names.customers[account] for account in named}
     more: list[bytes] = []
     documents: list[str] = []
     holds: list[HoldName] = []
-    for event, key in zip(names.read, names.key, strict=True):
+    for place, event in names.others.items():
         if event.__class__ is not Event:
             continue
         if event.hold_id is not None or event.claims or event.type in IDENTITIES:
             more.extend(identities_named(event)[1:])
         ends = event.type in ENDING or event.hold_id is not None
         if (ends and (event.type not in ACCOUNT_TYPES or event.type == HOLD_SETTLE)) or event.type == USER_DELETED:
-            holds.extend(holds_named(event, key))
+            holds.extend(holds_named(event, names.key(place)))
         if event.type in DOCUMENTS:
             documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
+    identities = names.identities()
     return Named(names, customers, identities + more if more else identities, documents, holds)
 
 
@@ -120,7 +121,6 @@ class Place:
 class Decided:
     """One chunk, ready to become fact."""
 
-    record: LedgerRecord
     packed: PackedRecord
     encoded: bytes
     identities: list[bytes]
@@ -128,6 +128,17 @@ class Decided:
     messages: list[Message] = field(default_factory=list)
     strays: int = 0
     """Records that are sent on to their own partition."""
+
+    @property
+    def says_more(self) -> bool:
+        """Whether it has documents, or ends of holds."""
+        columns = self.packed.entries
+        return columns is not None and bool(columns.documents or columns.hold_ends)
+
+    @property
+    def record(self) -> LedgerRecord:
+        """The record with a value of Python for everything in it: for who looks at single entries."""
+        return unpacked(self.packed)
 
 
 Find = Callable[[Sequence[bytes]], Mapping[bytes, bytes]]
@@ -158,23 +169,27 @@ def decide_batch(
     `find` answers for values of unique meters, which are known only when the accounts are. From `fewest` plain events
     of one tariff on they are priced in columns, which makes no difference but in speed."""
     start, names = 0, named.names
-    decisions: list[tuple[Decision, Sequence[Received]]] = []
+    decisions: list[tuple[Decision, int]] = []
     priced = price_plain(names, standing, book, position, fewest)
+    plain = Plain(priced, names, standing.accounts) if priced is not None else None
     while start < len(named.received):
-        decision = decide(names, start, start + CHUNK_MAX_RECORDS, standing, book, position, priced)
-        stop = start + len(decision.entries.offset)
+        decision = decide(names, start, start + CHUNK_MAX_RECORDS, standing, book, position, plain)
+        stop = start + decision.count
         if stop > start:
-            decisions.append((decision, named.received[start:stop]))
+            decisions.append((decision, start))
             yield None
         start = stop
         if decision.unseen:
             _look_up(named, start, decision.unseen, standing, book, position, find)
+    if plain is not None:
+        plain.flush()
     last: dict[str, int] = {}
     for number, (decision, _) in enumerate(decisions):
         last.update(dict.fromkeys(decision.touched, number))
-    for number, (decision, received) in enumerate(decisions):
-        decision.touched = {key: account for key, account in decision.touched.items() if last[key] == number}
-        yield _form(decision, received, position, place, now())
+    for number, (decision, start) in enumerate(decisions):
+        # As they stand now: what a chunk changed, a later one may have put another in the place of.
+        decision.touched = {key: standing.accounts[key] for key in decision.touched if last[key] == number}
+        yield _form(decision, names, start, position, place, now())
 
 
 def _look_up(
@@ -201,18 +216,18 @@ def decide_singly(
 
     For the batch that failed again and again. What a failed decision may have changed, its event's own account and what
     it booked, is put back."""
-    for at, received in enumerate(named.received):
-        restore = _snapshot(standing, named.keys[at])
+    for at in range(len(named.received)):
+        restore = _snapshot(standing, named.names.key(at))
         try:
             decision = decide(named.names, at, at + 1, standing, book, position)
             while decision.unseen:
                 _look_up(named, at, decision.unseen, standing, book, position, find)
                 decision = decide(named.names, at, at + 1, standing, book, position)
-            decided = _form(decision, [received], position, place, now())
+            decided = _form(decision, named.names, at, position, place, now())
         except Exception as error:  # noqa: BLE001 - the point of it: any fault of ours costs the one record alone
             restore()
             decision = internal_failure(named.names, at, f"deciding failed: {type(error).__name__}: {error}")
-            decided = _form(decision, [received], position, place, now())
+            decided = _form(decision, named.names, at, position, place, now())
         yield decided
 
 
@@ -249,19 +264,19 @@ def _is_due(entries: int, opened_at: int, now: int) -> bool:
     return entries >= BLOCK_MAX_ENTRIES or (entries > 0 and now - opened_at >= BLOCK_MAX_AGE_MICROSECONDS)
 
 
-def _form(decision: Decision, received: Sequence[Received], position: int, place: Place, now: int) -> Decided:
-    """The record of a decision; `place` moves on only when that is made. OverflowError if it is too large."""
+def _form(decision: Decision, names: Names, start: int, position: int, place: Place, now: int) -> Decided:
+    """The record of a decision on the batch's records from `start` on; `place` moves on only when that is made.
+    OverflowError if it is too large."""
+    received = names.received[start : start + decision.count]
     first_seq, next_seq = place.seq, place.seq + len(received)
     opened_at = place.block_opened_at if place.block_entries else now
-    usage_next, account_next = place.usage_next, place.account_next
-    for record in received:
-        if record.input == USAGE:
-            usage_next = record.offset + 1
-        else:
-            account_next = record.offset + 1
+    usage_next = _behind(received, USAGE, place.usage_next)
+    account_next = _behind(received, ACCOUNT, place.account_next)
     closes = _is_due(next_seq - place.block_seq, opened_at, now)
-    _place_operations(decision.entries, place.partition, first_seq)
-    ledger_record = LedgerRecord(
+    columns = decision.columns
+    assert columns is not None
+    _place_operations(columns.documents, place.partition, first_seq)
+    record = PackedRecord(
         LEDGER_FORMAT,
         RecordKind.ENTRIES,
         place.partition,
@@ -273,13 +288,12 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
         now,
         place.block_seq,
         closes,
-        decision.entries,
+        columns,
         {key: pack_account(account) for key, account in decision.touched.items()},
         "",
     )
     try:
-        packed_record = packed(ledger_record)
-        encoded = encode_packed(packed_record)
+        encoded = encode_packed(record)
     except InvariantBroken as error:
         # Not for the process to end on: one record too large is one dead letter (see decide_singly).
         raise OverflowError(str(error)) from error
@@ -288,22 +302,26 @@ def _form(decision: Decision, received: Sequence[Received], position: int, place
     if closes:
         place.block_seq = next_seq
     return Decided(
-        ledger_record,
-        packed_record,
+        record,
         encoded,
         decision.identities,
         decision.contents,
-        messages_of(decision, received, place.partition, place.partitions, first_seq),
+        messages_of(decision, names, start, place.partition, place.partitions, first_seq),
         len(decision.reroutes),
     )
 
 
-def _place_operations(entries: Entries, partition: int, first_seq: int) -> None:
+def _behind(received: Sequence[Received], topic: int, stands: int) -> int:
+    """The offset behind the last record of an input; where there is none, as it stands."""
+    return next((record.offset + 1 for record in reversed(received) if record.input == topic), stands)
+
+
+def _place_operations(documents: dict[int, list[tuple[str, str, bytes]]], partition: int, first_seq: int) -> None:
     """Outcomes of commands name the ledger entry that booked them, whose seq only this place knows."""
-    for index, written in entries.documents.items():
+    for index, written in documents.items():
         if any(kind == OPERATION for kind, _, _ in written):
             entry = f"{partition}-{first_seq + index}"
-            entries.documents[index] = [
+            documents[index] = [
                 (kind, name, encode_body(decode_body(body) | {"entry": entry}) if kind == OPERATION else body)
                 for kind, name, body in written
             ]

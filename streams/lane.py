@@ -25,7 +25,7 @@ from schemas.account import Account
 from schemas.errors import Doubt, InvariantBroken, Unavailable
 from schemas.ids import partition_of
 from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, genesis
-from schemas.ledger_packed import encode_record
+from schemas.ledger_packed import PackedRecord, encode_record
 from schemas.topics import USAGE_EVENTS
 from streams import ledger
 from streams.accounts.endings import endings_of
@@ -301,7 +301,7 @@ class Lane:
         # The last write says that the partition is whole; with nothing to write it is the first beat.
         await self._apply(reached, gathered, documents, endings, serving=True)
 
-    def _position_after(self, offset: int, record: LedgerRecord) -> Position:
+    def _position_after(self, offset: int, record: LedgerRecord | PackedRecord) -> Position:
         return Position(
             self._place.ledger_id,
             offset + 1,
@@ -422,12 +422,14 @@ class Lane:
         endings: list[HoldEnd] = []
         after = self._applied
         for offset, chunk in zip(offsets, decided, strict=True):
-            after = self._position_after(offset, chunk.record)
+            after = self._position_after(offset, chunk.packed)
             self._index.add(chunk.identities, chunk.contents, IndexPosition(after.offset, after.seq))
-            accounts.update(chunk.record.accounts)
-            documents.update(documents_of(chunk.record))
-            endings += endings_of(chunk.record)
-            around.measures.decided(chunk.record)
+            accounts.update(chunk.packed.accounts)
+            if chunk.says_more:
+                record = chunk.record
+                documents.update(documents_of(record))
+                endings += endings_of(record)
+            around.measures.decided(chunk.packed)
         # Once for the whole transaction: a customer of several chunks is written with the last of its values.
         await self._apply(after, accounts, documents, endings, serving=True)
         self._bound_cache()

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas import metrics
 from schemas.errors import Unavailable
-from schemas.ledger import LedgerRecord
+from schemas.ledger_packed import PackedRecord
 from schemas.outcome import OUTCOME_NAMES
 
 ALARMING: Final = (("dead_letter", "internal_error"), ("dead_letter", "conflict"), ("ignored", "rerouted"))
@@ -35,7 +35,7 @@ class Measures:
         for outcome, reason in ALARMING:
             self.events.labels(outcome, reason)
 
-    def decided(self, record: LedgerRecord) -> None:
+    def decided(self, record: PackedRecord) -> None:
         """Counts the outcomes of a ledger record."""
         entries = record.entries
         if entries is None:

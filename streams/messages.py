@@ -5,13 +5,13 @@ to other customers, and records that lay in a wrong partition.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Final
 
-from rating.decision import Command, Decision, Outgoing, Received
+from rating.decision import Command, Decision, Outgoing
+from rating.names import Names
 from schemas.canonical import json_of
 from schemas.ids import partition_of
-from schemas.ledger import INPUT_TOPICS, Entries
+from schemas.ledger import INPUT_TOPICS
 from schemas.period import format_time
 from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS, DEAD_LETTERS
 from streams.transaction import Message
@@ -21,11 +21,13 @@ OURS: Final = "tollgate"
 
 
 def messages_of(
-    decision: Decision, received: Sequence[Received], partition: int, partitions: int, first_seq: int
+    decision: Decision, names: Names, start: int, partition: int, partitions: int, first_seq: int
 ) -> list[Message]:
-    """The messages of a chunk whose first entry has `first_seq`; second legs of transfers among the last."""
+    """The messages of a chunk of the batch, from its record `start` on, whose first entry has `first_seq`; second legs
+    of transfers among the last."""
     messages: list[Message] = []
-    entries = decision.entries
+    received, columns = names.received[start : start + decision.count], decision.columns
+    assert columns is not None
     for dead in decision.dead_letters:
         record = received[dead.place]
         topic = INPUT_TOPICS[record.input]
@@ -36,11 +38,11 @@ def messages_of(
             "partition": str(partition),
             "offset": str(record.offset),
             "seq": str(first_seq + dead.place),
-            "tenant": entries.tenant[dead.place],
-            "customer": entries.customer[dead.place],
-            "source": entries.source[dead.place],
-            "event_id": entries.event_id[dead.place],
-            "event_type": entries.event_type[dead.place],
+            "tenant": columns.tenant.at(dead.place),
+            "customer": names.customer[start + dead.place],
+            "source": columns.source.at(dead.place),
+            "event_id": names.event_id[start + dead.place],
+            "event_type": columns.event_type.at(dead.place),
             "received_at": str(record.received_at),
         }
         messages.append(
@@ -55,37 +57,39 @@ def messages_of(
     told: Counter[int] = Counter()
     for outgoing in decision.outgoing:
         event_id = f"{partition}-{first_seq + outgoing.place}-{told[outgoing.place]}"
-        tell = _outgoing(outgoing, entries, received, event_id)
+        customer = names.customer[start + outgoing.place]
+        received_at = received[outgoing.place].received_at
+        tell = _outgoing(outgoing, columns.tenant.at(outgoing.place), customer, received_at, event_id)
         told[outgoing.place] += 1
-        messages.append(Message(BILLING_EVENTS, partition, entries.customer[outgoing.place].encode(), tell))
+        messages.append(Message(BILLING_EVENTS, partition, customer.encode(), tell))
     for command in decision.commands:
         home = partition_of(command.customer, partitions)
-        messages.append(Message(ACCOUNT_EVENTS, home, command.customer.encode(), _command(command, entries)))
+        tell = _command(command, columns.tenant.at(command.place))
+        messages.append(Message(ACCOUNT_EVENTS, home, command.customer.encode(), tell))
     for index, home in decision.reroutes:
         record = received[index]
         messages.append(Message(INPUT_TOPICS[record.input], home, record.key, record.value))
     return messages
 
 
-def _outgoing(outgoing: Outgoing, entries: Entries, received: Sequence[Received], event_id: str) -> bytes:
+def _outgoing(outgoing: Outgoing, tenant: str, customer: str, received_at: int, event_id: str) -> bytes:
     """An event of ours as it stands on `billing.events`; its id is its entry's place in the ledger."""
-    place = outgoing.place
     return json_of(
         {
             "specversion": "1.0",
             "id": event_id,
             "source": OURS,
             "type": outgoing.type,
-            "subject": entries.customer[place],
-            "time": format_time(received[place].received_at),
-            "tenantid": entries.tenant[place],
+            "subject": customer,
+            "time": format_time(received_at),
+            "tenantid": tenant,
             "dataschema": f"https://tollgate.dev/schemas/{outgoing.type}/1",
             "data": outgoing.data,
         }
     )
 
 
-def _command(command: Command, entries: Entries) -> bytes:
+def _command(command: Command, tenant: str) -> bytes:
     return json_of(
         {
             "specversion": "1.0",
@@ -93,7 +97,7 @@ def _command(command: Command, entries: Entries) -> bytes:
             "source": OURS,
             "type": command.type,
             "subject": command.customer,
-            "tenantid": entries.tenant[command.place],
+            "tenantid": tenant,
             "data": command.data,
         }
     )

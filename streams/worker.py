@@ -34,6 +34,7 @@ from streams.catalogue import keep_up
 from streams.lane import Delivery, Lane, Surroundings
 from streams.ledger import partition_count
 from streams.measures import Measures
+from streams.rehearsal import rehearse
 from streams.transport import BATCH_MAX_RECORDS, Batch, BatchSchema, install
 from streams.watchdog import Watchdog
 
@@ -304,6 +305,7 @@ async def run(settings: Settings, tell: Callable[[bool], None], registry: Collec
     bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url
     assert bootstrap is not None
     assert redis_url is not None
+    rehearse()
     # What is loaded by now stays; a batch makes hundreds of thousands of values and hardly a cycle among them.
     garbage.spare(GC_THRESHOLD)
     worker = Worker(

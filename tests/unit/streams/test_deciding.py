@@ -261,7 +261,7 @@ def test_what_a_refund_is_about_is_looked_up_with_it() -> None:
     named = name([partition.received(value) for value in (tokens(1), paid(2), refunded(3), b"")], MAX_FUTURE)
     # An identity each; a payment; a refund, its payment and whether that paid an invoice.
     assert len(named.identities) == len(set(named.identities)) + 1 == 1 + 2 + 4
-    assert named.keys == ["7:default:c"] * 3 + [""]
+    assert [named.names.key(place) for place in range(4)] == ["7:default:c"] * 3 + [""]
     assert named.customers == {"7:default:c": "c"}
 
 

@@ -1,0 +1,69 @@
+"""Deciding rehearsed on a small batch that never was: whatever is compiled, loaded or first asked for by deciding is
+ready before a real event waits for it.
+
+    python -m streams.rehearsal      compiles the loops, so that no worker has to
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from rating.book import PriceBook
+from rating.columns import FEWEST
+from rating.decision import Received, Standing
+from schemas.account import PAID, Account, Grant, account_key, new_account
+from schemas.catalog import CatalogVersion, from_document
+from schemas.ledger import USAGE
+from streams.announcing import announcements
+from streams.deciding import Place, decide_batch, name
+
+_WHEN: Final = 1_795_000_000_000_000
+_HOUR: Final = 3_600 * 10**6
+_TENANT, _CUSTOMER = "rehearsal", "nobody"
+_CATALOGUE: Final[dict[str, Any]] = {
+    "currency": "USD",
+    "meters": [{"id": "tokens", "event_type": "session.tokens_used", "quantity": "data.input_tokens"}],
+    "prices": [{"id": "token", "meter": "tokens", "model": "per_unit", "unit_amount": "0.001"}],
+}
+
+
+def rehearse() -> int:
+    """Decides and tells of a few plain events of a customer with a credit; how many ledger entries that makes."""
+    book = PriceBook()
+    book.add(CatalogVersion(1, None, 0, from_document(_CATALOGUE)))
+    batch = [Received(USAGE, number, _WHEN, _CUSTOMER.encode(), _event(number)) for number in range(2 * FEWEST)]
+    named = name(batch, _HOUR)
+    standing = Standing({account_key(_TENANT, _CUSTOMER): _account()}, {}, {})
+    place = Place(0, "rehearsal", 0, 0, 0, 0, _WHEN)
+    decided = [one for one in decide_batch(named, standing, book, 1, place, lambda: _WHEN) if one is not None]
+    list(announcements([one.packed for one in decided]))
+    return sum(one.packed.count for one in decided)
+
+
+def _account() -> Account:
+    account = new_account(_TENANT, _CUSTOMER)
+    account.currency, account.balance = "USD", 10**12
+    account.grants = [Grant("credit", 10**12, 10**12, 0, 0, _WHEN, PAID, ())]
+    return account
+
+
+def _event(number: int) -> bytes:
+    data = {"session_id": "session", "model": f"model-{number % 2}", "input_tokens": number + 1, "output_tokens": 1}
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": str(number),
+            "source": "rehearsal",
+            "type": "session.tokens_used",
+            "subject": _CUSTOMER,
+            "tenantid": _TENANT,
+            "time": "2026-11-18T00:00:00Z",
+            "data": data,
+        }
+    )
+
+
+if __name__ == "__main__":
+    rehearse()
