@@ -172,10 +172,9 @@ def _record(
         at = _skip(buffer, at, end)
         if at >= end or buffer[at] != ord('"'):
             return False
-        close = _closing(buffer, at + 1, end)
-        if close < 0 or member >= _MEMBERS:
+        if member >= _MEMBERS:
             return False
-        key = _key(buffer, at + 1, close - at - 1, guesses[member])
+        key, close = _key(buffer, at + 1, end, guesses[member])
         if key < 0 or (seen >> key) & 1 or inside != (_OF_DATA <= key <= _FINAL):
             return False
         guesses[member] = key
@@ -270,21 +269,22 @@ def _is(buffer: Octets, at: int, size: int, text: Octets) -> bool:
 
 
 @compiled
-def _key(buffer: Octets, at: int, size: int, guess: int) -> int:
-    """Which field a name is; -1: none. `guess` is looked at first."""
-    if _is_key(buffer, at, size, guess):
-        return guess
+def _key(buffer: Octets, at: int, end: int, guess: int) -> tuple[int, int]:
+    """Which field the name is that begins here, and where it has its closing quote; -1: none. `guess` is looked at
+    first."""
+    if _is_key(buffer, at, end, guess):
+        return guess, at + _KEY_SIZES[guess]
     for key in range(len(_KEY_SIZES)):
-        if _is_key(buffer, at, size, key):
-            return key
-    return -1
+        if _is_key(buffer, at, end, key):
+            return key, at + _KEY_SIZES[key]
+    return -1, at
 
 
 @compiled
-def _is_key(buffer: Octets, at: int, size: int, key: int) -> bool:
-    if size != _KEY_SIZES[key]:
+def _is_key(buffer: Octets, at: int, end: int, key: int) -> bool:
+    size, start = _KEY_SIZES[key], _KEY_STARTS[key]
+    if at + size >= end or buffer[at + size] != ord('"'):
         return False
-    start = _KEY_STARTS[key]
     for place in range(size):  # noqa: SIM110 - as above
         if buffer[at + place] != _KEY_BYTES[start + place]:
             return False

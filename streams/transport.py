@@ -37,12 +37,13 @@ UNKNOWN: Final = -1
 class Batch(NamedTuple):
     """What one Faust event carries."""
 
+    partition: int
     generation: int
     """Of the consumer group when it was read; of another generation than the current one it is to be dropped."""
     after: int
     """The last offset delivered before it in this generation, UNKNOWN for the first or if any were dropped."""
     records: list[Any]
-    """aiokafka ConsumerRecords of one partition in offset order; never empty."""
+    """aiokafka's records of one partition in offset order, with offset, timestamp, key and value; never empty."""
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):
@@ -53,6 +54,21 @@ class _CommittedThread(driver.AIOKafkaConsumerThread):
         # Faust sets it only together with its own exactly-once mode, which commits by other paths.
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def _fetch_records(self, consumer: Any, *asked: Any, **named: Any) -> Any:
+        """As Faust does, but for the records that have come and wait: they are handed on as they were read.
+
+        aiokafka makes an object of another kind of each, with its topic, sizes and headers, which costs more than to
+        read it. What comes while this waits is of that kind, and has the same that is asked for here."""
+        for waiting in consumer._fetcher._records.values():
+            polled = getattr(waiting, "_partition_records", None)  # None: all of it was handed on, or it is an error
+            if polled is not None:
+                polled._consumer_record = _as_read
+        return await super()._fetch_records(consumer, *asked, **named)
+
+
+def _as_read(place: Any, record: Any) -> Any:
+    return record
 
 
 class BatchConsumer(driver.Consumer):
@@ -108,7 +124,7 @@ class BatchConsumer(driver.Consumer):
                 newest.timestamp_type,
                 None,
                 None,
-                Batch(generation, after, polled),  # type: ignore[arg-type]  # BatchSchema hands it on as it is
+                Batch(tp.partition, generation, after, polled),  # type: ignore[arg-type]  # BatchSchema hands it on as it is
                 None,
                 0,
                 0,

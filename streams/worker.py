@@ -253,9 +253,7 @@ class Worker:
     async def _dispatch(self, event: Any, batch: Batch) -> None:
         if batch.generation != self._app.consumer_generation_id:
             return  # read before a rebalance: its partition's owner reads it again
-        await self.lanes.deliver(
-            batch.records[0].partition, Delivery(batch.generation, batch.after, batch.records, event.ack)
-        )
+        await self.lanes.deliver(batch.partition, Delivery(batch.generation, batch.after, batch.records, event.ack))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """None of the tasks beside the lanes may end by itself, but Faust's start, and that not by an error."""

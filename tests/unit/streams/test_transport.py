@@ -7,18 +7,22 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import IllegalStateError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 from faust.events import Event
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.transport import UNKNOWN, Batch, BatchConsumer, BatchSchema, BatchTransport
+from streams.transport import UNKNOWN, Batch, BatchConsumer, BatchSchema, BatchTransport, _as_read
 from streams.worker import build_app
 
 PLACE = TP("usage.events", 3)
@@ -41,6 +45,11 @@ OTHER = TP("usage.events", 4)
         (driver.Consumer, "commit", ["self", "topics", "start_new_transaction"]),
         (driver.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (
+            driver.AIOKafkaConsumerThread,
+            "_fetch_records",
+            ["self", "consumer", "active_partitions", "timeout", "max_records"],
+        ),
         (faust.Schema, "compile", ["self", "app", "on_key_decode_error", "on_value_decode_error", "default_propagate"]),
         (Event, "__init__", ["self", "app", "key", "value", "headers", "message"]),
     ],
@@ -302,7 +311,7 @@ async def test_a_revoked_partition_is_committed_and_then_forgotten(monkeypatch: 
 
 async def test_the_agent_gets_the_batch_as_it_is() -> None:
     """The schema decodes nothing."""
-    batch = Batch(1, UNKNOWN, records(0))
+    batch = Batch(PLACE.partition, 1, UNKNOWN, records(0))
 
     class Message:
         value = batch
@@ -310,3 +319,36 @@ async def test_the_agent_gets_the_batch_as_it_is() -> None:
     event = await BatchSchema().compile(None)(Message())
     assert event.value is batch
     assert event.key is None
+
+
+def test_records_that_wait_are_handed_on_as_they_were_read() -> None:
+    """aiokafka's own objects of them, with all that is asked of a record."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, -1, 10_000)
+    assert builder.append(0, 1_795_000_000_000, b"key", b"value", []) is not None
+    batches = MemoryRecords(bytes(builder.build()))
+    polled = PartitionRecords(PLACE, batches, [], 0, None, None, True, READ_COMMITTED)
+    polled._consumer_record = _as_read
+    (record,) = polled
+    assert (record.offset, record.timestamp, record.key, record.value) == (0, 1_795_000_000_000, b"key", b"value")
+    assert record.timestamp_type == 0
+
+
+async def test_what_waits_in_the_fetcher_is_marked_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results with records; not those that are spent, nor errors."""
+    asked: list[Any] = []
+
+    async def fetched(self: Any, consumer: Any, *given: Any, **named: Any) -> dict[str, str]:
+        asked.append((consumer, given, named))
+        return {"records": "all"}
+
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetched)
+    thread = made()._new_consumer_thread()
+    full, spent, error = SimpleNamespace(_partition_records=SimpleNamespace()), SimpleNamespace(), SimpleNamespace()
+    spent._partition_records = None
+    consumer = SimpleNamespace(_fetcher=SimpleNamespace(_records={1: full, 2: spent, 3: error}))
+    assert await thread._fetch_records(consumer, {PLACE}, timeout=1.0, max_records=5) == {"records": "all"}
+    assert full._partition_records._consumer_record is _as_read
+    assert asked == [(consumer, ({PLACE},), {"timeout": 1.0, "max_records": 5})]
+    source = inspect.getsource(PartitionRecords._unpack_records)
+    assert "self._consumer_record(tp, record)" in source
+    assert "self._partition_records" in inspect.getsource(FetchResult.getall)

@@ -79,17 +79,14 @@ async def test_a_batch_of_an_older_generation_is_not_delivered(tmp_path: Path) -
 
     made.lanes = Noting(made.lanes._around, made.leave)
 
-    class Record:
-        partition = 4
-
     class Event:
         def ack(self) -> None:
             """Nothing."""
 
-    record = Record()
+    record = object()
     made._app.consumer_generation_id = 2
-    await made._dispatch(Event(), Batch(1, 5, [record]))
-    await made._dispatch(Event(), Batch(2, 5, [record]))
+    await made._dispatch(Event(), Batch(4, 1, 5, [record]))
+    await made._dispatch(Event(), Batch(4, 2, 5, [record]))
     assert seen == [(4, 5, [record])]
 
 
