@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -104,5 +104,17 @@ class LagWatch:
                     self._oldest[place] = wanted[place], records[0].timestamp
                     missing.discard(place)
         consumer.pause(*wanted)
+        _let_go(consumer)
         for place in missing:
             self._empty_to[place] = await consumer.position(place)
+
+
+def _let_go(consumer: Any) -> None:
+    """Frees what was fetched and is not read on: half a megabyte a partition and look.
+
+    aiokafka reads it by a generator that holds its own holder. Only the collector of cycles would find that out, and in
+    a process that serves it comes seldom (`streams.garbage`)."""
+    for waiting in consumer._fetcher._records.values():
+        polled = getattr(waiting, "_partition_records", None)  # None: all of it was read, or it is an error
+        if polled is not None:
+            polled._records_iterator = iter(())

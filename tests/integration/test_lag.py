@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import uuid
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.consumer.fetcher import PartitionRecords
 
 from schemas.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
@@ -52,6 +54,27 @@ async def test_lag_counts_events_and_the_age_of_the_oldest(kafka: Settings) -> N
         assert (one.events, one.seconds) == (1, 7.0)
         assert (await watch.measure({place: start + 3}, now()))[0].events == 0
     finally:
+        await watch.close()
+        await producer.stop()
+
+
+async def test_a_look_keeps_nothing_of_what_it_fetched(kafka: Settings) -> None:
+    """Without the collector of cycles, which comes seldom in a process that serves."""
+    bootstrap = str(kafka.kafka_bootstrap)
+    start = await ends(bootstrap, USAGE_EVENTS, 1)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    watch = LagWatch(bootstrap)
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.gather(*[await producer.send(USAGE_EVENTS, b"{}", b"k", partition=1) for _ in range(20)])
+        for position in range(start, start + 20):
+            assert (await found(watch, (USAGE_EVENTS, 1), position, now() + 10**6)).events == start + 20 - position
+        kept = [one for one in gc.get_objects() if isinstance(one, PartitionRecords)]
+        assert len(kept) <= 2  # what the last look left with the fetcher
+    finally:
+        gc.enable()
         await watch.close()
         await producer.stop()
 
