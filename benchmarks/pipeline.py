@@ -1,6 +1,6 @@
 """The canonical benchmark: from `usage.events` to rows visible in ClickHouse, beside three baselines, in one run.
 
-    tollgate bench [--events 300000] [--workers N] [--json]
+    tollgate bench [--events 600000] [--workers N] [--json]
 
 Everything runs on this machine: Kafka, Redis, ClickHouse, the workers, the sink and the API, started by the benchmark.
 First customers get their credits and some events flow, so that Kafka's compiler has done its work before anything is
@@ -44,7 +44,7 @@ from schemas.settings import Settings
 from streams import catalogue
 from streams.accounts.redis import RedisAccounts
 
-EVENTS: Final = 300_000
+EVENTS: Final = 600_000
 WARM_UP_EVENTS: Final = 50_000
 WORKERS: Final = 2
 FAUST_SAMPLE: Final = 20_000
