@@ -19,7 +19,7 @@ from rating.columns import Numbers, Priced
 from rating.names import Names
 from rating.wallet import Burnt
 from schemas.ledger import BELOW_ZERO, FINGERPRINT_BYTES, PostingKind, Rate
-from schemas.ledger_packed import Columns
+from schemas.ledger_packed import Columns, pack_quantities
 from schemas.outcome import Outcome
 from schemas.packing import Texts, Words, pack_counts, pack_int64s, pack_texts
 from schemas.spans import joined, pack_codes, pack_spans
@@ -107,13 +107,10 @@ class Draft:
         charged, posted = _Flat(plain, charges), _Flat(plain, postings)
         kinds = posted.merged(np.array(self.posting_kind, np.uint8), _CHARGE)
         rates, quantities, amounts = self._charges(charged, taken)
-        if taken is None:
-            moved, balances = pack_int64s(self.posting_amount), pack_int64s(self.posting_balance)
-            flags = self.flags
-        else:
-            moved = posted.merged(_int64s(self.posting_amount), -taken.priced.totals[taken.rows]).tobytes()
-            balances = posted.merged(_int64s(self.posting_balance), taken.balances).tobytes()
-            flags = self.flags
+        moved, balances, flags = pack_int64s(self.posting_amount), pack_int64s(self.posting_balance), self.flags
+        if taken is not None:
+            moved = posted.merged(np.frombuffer(moved, np.int64), -taken.priced.totals[taken.rows]).tobytes()
+            balances = posted.merged(np.frombuffer(balances, np.int64), taken.balances).tobytes()
             if taken.below_zero:
                 flags = dict(sorted({**flags, **dict.fromkeys(taken.below_zero, BELOW_ZERO)}.items()))
         event_type = names.event_type.codes[start:stop]
@@ -171,7 +168,7 @@ class Draft:
 
     def _charges(self, charged: _Flat, taken: Taken | None) -> tuple[bytes, bytes | list[int | str], bytes]:
         """Rates, quantities and amounts."""
-        rates, quantities = pack_counts(self.charge_rate), _int64s_or_texts(self.charge_quantity)
+        rates, quantities = pack_counts(self.charge_rate), pack_quantities(self.charge_quantity)
         amounts = pack_int64s(self.charge_amount)
         if taken is None:
             return rates, quantities, amounts
@@ -201,7 +198,7 @@ class Draft:
         starts, sizes = np.zeros(count, np.int32), np.zeros(count, np.int32)
         general = list(self.fingerprints)
         starts[general], sizes[general] = of_general.starts, of_general.sizes
-        if taken is not None and len(taken.rows):
+        if taken is not None:
             first, last = int(taken.rows[0]), int(taken.rows[-1])
             starts[taken.entries] = (taken.rows - first) * FINGERPRINT_BYTES + len(buffer)
             sizes[taken.entries] = FINGERPRINT_BYTES
@@ -221,9 +218,8 @@ class Draft:
         general = posted.general()[[posting for posting, _, _ in parts]]
         by_plain = taken.burnt >= 0
         postings = np.concatenate((general, np.flatnonzero(posted.plain)[by_plain]))
-        amounts = np.concatenate(
-            (_int64s([amount for _, _, amount in parts]), taken.priced.totals[taken.rows][by_plain])
-        )
+        of_parts = np.array([amount for _, _, amount in parts], np.int64)
+        amounts = np.concatenate((of_parts, taken.priced.totals[taken.rows][by_plain]))
         spans = joined([credit_id.encode() for credit_id in (*taken.credits, *credit_ids)], np.empty(0, np.uint8))
         of_general = np.arange(len(taken.credits), len(spans))
         codes = np.concatenate((of_general, taken.burnt[by_plain]))
@@ -267,18 +263,3 @@ def _with(words: list[str], codes: NDArray[np.int32], index: int, word: str) -> 
     codes = codes.copy()
     codes[index] = words.index(word)
     return words, codes
-
-
-def _int64s(values: Sequence[int]) -> Numbers:
-    """Errors: OverflowError for one beyond."""
-    return np.frombuffer(pack_int64s(values), np.int64)
-
-
-def _int64s_or_texts(quantities: list[int | str]) -> bytes | list[int | str]:
-    try:
-        return pack_int64s(quantities)  # type: ignore[arg-type]  # texts go the other way
-    except TypeError:
-        return quantities
-
-
-__all__: Final = ["Draft", "Taken"]

@@ -116,7 +116,7 @@ class Names:
         """What a record was read as, whole."""
         event = self.others.get(place)
         if event is None:
-            (plain,) = read_plain((self.received[place].value or b"",))
+            plain = read_plain(self.received[place].value or b"")
             assert plain is not None
             event = self.others[place] = event_of_plain(plain, int(self.occurred_at[place]))
         return event

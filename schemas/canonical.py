@@ -12,7 +12,6 @@ would be an attack. Of a key that an object has twice the last counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from decimal import Context, Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import Any, Final
@@ -58,11 +57,6 @@ def content_of(value: Any) -> bytes:
 def identity_of(tenant: str, customer: str, source: str, event_id: str) -> bytes:
     """Digest of an identity; packed, each part has its length in front, so that no two identities read the same."""
     return blake2b(_pack((tenant, customer, source, event_id)), digest_size=IDENTITY_BYTES).digest()
-
-
-def identities_of(identities: Iterable[tuple[str, str, str, str]]) -> list[bytes]:
-    """As `identity_of`, of many."""
-    return [blake2b(packed, digest_size=IDENTITY_BYTES).digest() for packed in map(_pack, identities)]
 
 
 def exact_number(text: str) -> int | Decimal:

@@ -201,7 +201,7 @@ def decode_plain(raw: bytes, received_at: int, max_future: int) -> Event | None:
     what is wrong."""
     if len(raw) > EVENT_MAX_BYTES:
         return None
-    (plain,) = read_plain((raw,))
+    plain = read_plain(raw)
     if plain is None or not is_plain(plain.data):
         return None
     occurred_at = received_at

@@ -235,7 +235,7 @@ def _pack(entries: Entries) -> Columns:
         pack_counts(entries.charges),
         pack_counts(entries.postings),
         pack_counts(entries.charge_rate),
-        _pack_quantities(entries.charge_quantity),
+        pack_quantities(entries.charge_quantity),
         pack_int64s(entries.charge_amount),
         bytes(entries.posting_kind),
         pack_int64s(entries.posting_amount),
@@ -300,7 +300,8 @@ def _unpack(columns: Columns, count: int) -> Entries:
     )
 
 
-def _pack_quantities(quantities: list[int | str]) -> bytes | list[int | str]:
+def pack_quantities(quantities: list[int | str]) -> bytes | list[int | str]:
+    """Nano-units as they travel: in eight bytes each, or as they are where one is text, beyond 64 bit."""
     try:
         return pack_int64s(quantities)  # type: ignore[arg-type]  # texts go the other way
     except TypeError:

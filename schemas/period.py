@@ -15,15 +15,11 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Sequence
-from contextlib import suppress
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from schemas.errors import InvalidInput
 
@@ -51,13 +47,6 @@ SPAN: Final = re.compile(
 )
 """A span of ISO 8601 in whole numbers."""
 
-Instants = npt.NDArray[np.int64]
-UNREADABLE: Final = -1
-"""Among instants: none, which is no time that is accepted."""
-
-_MARKS: Final = {place: ord(mark) for place, mark in zip((4, 7, 10, 13, 16, 19, 23), "--T::.Z", strict=True)}
-_DAYS_OF_MONTH: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int32)
-
 _SECONDS: Final[dict[str, int]] = {}
 _BEYOND_MICROSECOND: Final = re.compile(r"(\.\d{6})\d+", re.ASCII)
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
@@ -82,49 +71,6 @@ def parse_time(text: str, pointer: str = "") -> int:
             second = _SECONDS.get(text[:19])
             return (second if second is not None else _second(text[:19], text, pointer)) + int(thousandths) * 1_000
     return _instant(text, pointer)
-
-
-def parse_times(texts: Sequence[str]) -> Instants:
-    """As `parse_time`, of many at once; UNREADABLE for those that it refuses."""
-    instants = np.full(len(texts), UNREADABLE)
-    if set(map(len, texts)) == {MILLISECOND_CHARACTERS} and (joined := "".join(texts)).isascii():
-        rows = np.frombuffer(joined.encode("ascii"), np.uint8).reshape(-1, MILLISECOND_CHARACTERS)
-        instants = _milliseconds(np.ascontiguousarray(rows.T))
-    for place in np.flatnonzero(instants == UNREADABLE).tolist():
-        with suppress(InvalidInput):
-            instants[place] = parse_time(texts[place])
-    return instants
-
-
-def _milliseconds(characters: npt.NDArray[np.uint8]) -> Instants:
-    """Of texts, one a column, the instants that are written as 2026-11-20T10:15:30.123Z; UNREADABLE for others."""
-    digits = characters - ord("0")
-    well = np.ones(characters.shape[1], np.bool_)
-    for place in range(MILLISECOND_CHARACTERS):
-        mark = _MARKS.get(place)
-        well &= digits[place] <= 9 if mark is None else characters[place] == mark
-
-    def number(start: int, end: int) -> npt.NDArray[np.int32]:
-        value: npt.NDArray[np.int32] = digits[start].astype(np.int32)
-        for place in range(start + 1, end):
-            value *= 10
-            value += digits[place]
-        return value
-
-    year, month, day = number(0, 4), number(5, 7), number(8, 10)
-    hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
-    well &= (year >= 1970) & (month >= 1) & (month <= 12) & (day >= 1) & (hour <= 23) & (minute <= 59) & (second <= 59)
-    month[~well] = 1
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    well &= day <= _DAYS_OF_MONTH[month] + (leap & (month == 2))
-    # Days since 1970, by years that begin in March (Howard Hinnant, chrono-Compatible Low-Level Date Algorithms).
-    before_march = month <= 2
-    shifted = year - before_march
-    of_era = shifted % 400
-    of_year = (153 * (month + 12 * before_march - 3) + 2) // 5 + day - 1
-    days = shifted // 400 * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
-    seconds = days.astype(np.int64) * 86_400 + (hour * 3_600 + minute * 60 + second)
-    return np.where(well, seconds * SECOND + number(20, 23) * 1_000, UNREADABLE)
 
 
 def _instant(text: str, pointer: str) -> int:

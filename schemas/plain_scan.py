@@ -9,7 +9,7 @@ so this may refuse what is right, and must never accept what is not, nor read it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -348,6 +348,3 @@ def _instant(buffer: Octets, at: int, size: int) -> int:
     of_year = (153 * (month + 12 * early - 3) + 2) // 5 + day - 1
     days = shifted // 400 * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
     return ((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000) + fraction
-
-
-__all__: Final[list[Any]] = ["ABSENT", "COUNTS", "Scanned", "scan"]

@@ -4,12 +4,11 @@ know.
 Both roads to an event meet here. `read_plain` takes a record's bytes straight to the shape; what does not fit it (a
 field of the producer's own, a number spelled oddly, a fault) goes the general way, and if it then turns out to be plain
 after all, `content_of_plain` gives it the very digest it would have had. So an event's content does not depend on the
-road it came, and the road costs a third.
+road it came, and the road costs a third. `schemas.plain_scan` reads many of them together, by the same rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
@@ -67,19 +66,14 @@ class PlainTokens(
 _FIELDS: Final = dict(zip(PlainTokens.__struct_encode_fields__, PlainTokens.__struct_fields__, strict=True))
 
 
-def read_plain(raws: Iterable[bytes]) -> list[PlainTokens | None]:
-    """The events of records, as far as they have the shape; None for those that have to go the general way.
+def read_plain(raw: bytes) -> PlainTokens | None:
+    """The event of a record, if it has the shape; None for what has to go the general way.
 
-    What only their numbers say is not looked at: see `is_plain`."""
-    left = iter(raws)
-    read: list[PlainTokens | None] = []
-    while True:
-        try:
-            read.extend(map(_decode, left))  # what was read before one that fails stays
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            read.append(None)  # the general way finds out what it is, or says what is wrong
-        else:
-            return read
+    What only its numbers say is not looked at: see `is_plain`."""
+    try:
+        return _decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None  # the general way finds out what it is, or says what is wrong
 
 
 def is_plain(data: PlainData) -> bool:
@@ -87,15 +81,11 @@ def is_plain(data: PlainData) -> bool:
     return data.cached_input_tokens <= data.input_tokens
 
 
-def plain_contents(parts: Iterable[tuple[str | None, str | None, tuple[Any, ...]]]) -> list[bytes]:
-    """The digests of contents: of time, content type and data, as a tuple, which is all that a plain event has beside
-    its identity and its type."""
-    return [blake2b(content, digest_size=CONTENT_BYTES).digest() for content in map(_pack, parts)]
-
-
 def plain_content(event: PlainTokens) -> bytes:
-    """An event's."""
-    return plain_contents([(event.time, event.datacontenttype, astuple(event.data))])[0]
+    """The digest of its content: of time, content type and data, as a tuple, which is all that a plain event has beside
+    its identity and its type."""
+    told = (event.time, event.datacontenttype, astuple(event.data))
+    return blake2b(_pack(told), digest_size=CONTENT_BYTES).digest()
 
 
 def content_of_plain(content: dict[str, Any]) -> bytes | None:

@@ -23,16 +23,14 @@ from rating.plain import Plain
 from schemas.account import Account, pack_account, unpack_account
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
-from schemas.event import ACCOUNT_TYPES, Event, decode, decode_general, peek
+from schemas.event import ACCOUNT_TYPES, Event, decode, peek
 from schemas.hold_commands import HOLD_SETTLE
 from schemas.ledger import ACCOUNT, LEDGER_FORMAT, USAGE, LedgerRecord, RecordKind
 from schemas.ledger_packed import PackedRecord, encode_packed, unpacked
 from schemas.limits import BLOCK_MAX_AGE_MICROSECONDS, BLOCK_MAX_ENTRIES, BLOCK_QUIET_ENTRIES
-from schemas.usage_types import TOKENS_USED
 from streams.messages import messages_of
 from streams.transaction import Message
 
-_TOKENS_USED: Final = TOKENS_USED.encode()
 CHUNK_MAX_RECORDS: Final = 2_500
 """Records decided in one go: some 50 ms, after which heartbeats and other lanes get their turn."""
 
@@ -62,10 +60,7 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
 
     def general(record: Received) -> Judged:
         try:
-            value = record.value or b""
-            # It was not read as a plain one; of such a type it may be one all the same, oddly written.
-            read = decode if _TOKENS_USED in value else decode_general
-            return read(value, record.received_at, max_future)
+            return decode(record.value or b"", record.received_at, max_future)
         except InvalidInput as refusal:
             # What was raised holds this call by its traceback, and with it the batch: a cycle of megabytes.
             why = InvalidInput(refusal.reason, refusal.detail, refusal.pointer)
