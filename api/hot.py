@@ -9,6 +9,7 @@ FastAPI's way costs more than the answer: seven layers, a search through all rou
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -20,10 +21,12 @@ from api.asking import object_of
 from api.auth import token_text
 from api.bodies import BODY_SECONDS, JSON
 from api.parts import Application
-from api.problems import CLIENT_CLOSED_REQUEST, Refused, answer_of
+from api.problems import CLIENT_CLOSED_REQUEST, Refused, answer_of, fault
 from api.rates import BODY_BYTES_PER_UNIT, Buckets, cost_of
 from api.tokens import Token
 from schemas.errors import TollgateError, Unavailable
+
+log = logging.getLogger(__name__)
 
 HOT_BODY_MAX_BYTES: Final = 64 * 1024
 """A larger body goes the long way."""
@@ -105,6 +108,9 @@ class HotRoutes:
             return await route.answer(self._application, token, object_of(body))
         except (TollgateError, Refused) as error:
             return answer_of(error)
+        except Exception:
+            log.exception("%s failed", route.path)
+            return fault()
 
 
 async def _body(receive: Receive) -> bytes | None:

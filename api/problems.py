@@ -133,6 +133,11 @@ def problem_of(error: TollgateError) -> Response:
             return problem(status, "internal_error", "an error of ours; it is logged")
 
 
+def fault() -> Response:
+    """The answer where something happened that we did not foresee; who answers so logs it with its stack."""
+    return problem(500, "internal_error", "an error of ours; it is logged")
+
+
 def status_of(error: TollgateError) -> int:
     """The status of an error by its reason, else by the nearest of its classes."""
     if isinstance(error, InvalidInput) and error.reason in STATUS_OF_REASON:
@@ -214,5 +219,4 @@ async def _of_nobody(_: Request, error: Exception) -> Response:
 
 
 async def _of_fault(_: Request, error: Exception) -> Response:
-    """Whatever we did not foresee; the server logs it with its stack."""
-    return problem(500, "internal_error", "an error of ours; it is logged")
+    return fault()

@@ -176,6 +176,7 @@ async def _serve(settings: Settings, kafka: str, redis: str, clickhouse: str, st
     listener = _listener(settings.http_host, settings.http_port)
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         http=OneWrite,
         ws="none",
         lifespan="on",

@@ -4,17 +4,20 @@ import importlib
 import pkgutil
 
 import orjson
+import pytest
 
 import api
 import ingest
 import rating
 import schemas
 import streams
+from api.hot import HotRoute
 from api.problems import STATUS_OF_ERROR, STATUS_OF_REASON, problem, problem_of, status_of
 from schemas import errors
 from schemas.catalog_document import CatalogRefused, Fault
 from schemas.errors import Conflict, Doubt, InvalidInput, InvariantBroken, TollgateError, Unavailable
 from schemas.outcome import REASONS
+from tests.unit.api.conftest import World
 
 HTTP_REASONS = {"missing_scope", "tenant_mismatch"}
 """Reasons that only a rim gives."""
@@ -82,3 +85,17 @@ def test_a_problem_says_what_when_and_nothing_of_the_inside() -> None:
 def test_a_detail_that_no_utf8_can_hold_is_left_out() -> None:
     """Half a surrogate pair in what a client sent is no reason to fail."""
     assert orjson.loads(problem(422, "wrong_type", "\ud800").body)["status"] == 422
+
+
+async def test_a_fault_of_ours_is_answered_and_logged_on_the_short_way_too(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody foresaw while a check was answered is 500, and its stack is in the log."""
+
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError("not foreseen")
+
+    world.app.hot._routes = {b"/v1/quota/check": HotRoute("/v1/quota/check", "quota:check", fails)}  # type: ignore[arg-type]
+    answer = await world.client.post("/v1/quota/check", json={"customer": "c"}, headers=world.token("quota:check"))
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:tollgate:problem:internal_error")
+    assert "not foreseen" in caplog.text
