@@ -120,3 +120,20 @@ async def test_what_waits_together_of_one_sheet_goes_as_one_record(monkeypatch: 
     await sent(box)
     assert kafka.has == [b"0+2+5+6", b"1+4", b"3", b"7+8", b"1000000"]
     assert box.lost == 0
+
+
+async def test_what_comes_after_a_pause_goes_soon_and_what_follows_gathers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hold now and then is in the journal at once; of many, those of a while go together."""
+    monkeypatch.setattr(outbox, "GATHER_SECONDS", 3_600)
+    kafka = Kafka()
+    box = Outbox(kafka, b"+".join)
+    box.put(line(0))
+    async with asyncio.timeout(10):
+        while not kafka.has:  # noqa: ASYNC110 - as in `sent`
+            await asyncio.sleep(0.001)
+    box.put(line(1))
+    box.put(line(2))
+    await asyncio.sleep(3 * outbox.SOON_SECONDS)
+    assert kafka.has == [b"0"]
+    await box.close()
+    assert kafka.has == [b"0", b"1", b"2"]
