@@ -55,7 +55,8 @@ BLOCK_MAX_ENTRIES: Final = 20_000
 """The sink's block closes at this many entries..."""
 
 BLOCK_QUIET_ENTRIES: Final = 2_000
-"""...or, with at least so many, as soon as its partition falls quiet: the last rows of a burst wait for nothing..."""
+"""...or as soon as nothing more comes: the last rows of a burst wait for nothing. Since the last block that a record of
+its own closed there must have been so many entries, or a trickle would be all small blocks..."""
 
 BLOCK_MAX_AGE_MICROSECONDS: Final = 1_000_000
 """...or at this age: a row is visible within a second or two, and small blocks are what costs ClickHouse."""

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -36,6 +36,7 @@ from streams.deciding import (
     Place,
     block_end,
     block_is_due,
+    closes_quietly,
     decide_batch,
     decide_singly,
     elsewhere,
@@ -60,6 +61,9 @@ DELIVERIES_WAITING: Final = 1
 BEAT_SECONDS: Final = 0.5
 """With nothing to apply, the accounts' position is compared this often: lost writes show before anything is built on.
 """
+
+QUIET_SECONDS: Final = 0.05
+"""A worker without work for so long has come to the end of what there was."""
 
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 FENCES_BEFORE_LEAVING: Final = 20
@@ -87,6 +91,29 @@ class Holds(Protocol):
         """Brings back the holds that the store lost; how many."""
 
 
+@dataclass(slots=True)
+class Activity:
+    """Whether any lane of a worker has work."""
+
+    working: int = 0
+    idle_since: float = 0.0
+    """Monotonic seconds; of no meaning while one works."""
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """A lane works on a batch."""
+        self.working += 1
+        try:
+            yield
+        finally:
+            self.working -= 1
+            self.idle_since = time.monotonic()
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come for a while. Of one lane alone that says little: others may keep it waiting."""
+        return not self.working and time.monotonic() - self.idle_since >= QUIET_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all lanes of a worker share."""
@@ -104,6 +131,7 @@ class Surroundings:
     measures: Measures
     now: Callable[[], int]
     """Microseconds since the epoch: written beside decisions, never part of one."""
+    activity: Activity = field(default_factory=Activity)
 
 
 @dataclass(slots=True)
@@ -322,18 +350,18 @@ class Lane:
             if accounts or delivery is not None:
                 await self._take(accounts, delivery)
             now = self.around.now()
-            quiet = time.monotonic() - self._last_touch >= BEAT_SECONDS / 2
-            if block_is_due(self._place, now, quiet=quiet):
+            if block_is_due(self._place, now, quiet=self.around.activity.is_quiet()):
                 await self._close_block(now)
             elif time.monotonic() - self._last_touch >= BEAT_SECONDS:
                 await self._apply(self._applied, {}, {}, serving=True)
 
     async def _next(self) -> tuple[Delivery | None, list[Any]]:
-        """What there is to do, or nothing after half a beat."""
+        """What there is to do, or nothing after a while in which nothing came."""
         assert self._account_reader is not None
         if self.deliveries.empty() and not self._account_reader.waiting():
+            patience = QUIET_SECONDS / 2 if closes_quietly(self._place) else BEAT_SECONDS / 2
             with suppress(TimeoutError):  # a quiet partition: its block and its beat are due
-                await asyncio.wait_for(self._wake.wait(), BEAT_SECONDS / 2)
+                await asyncio.wait_for(self._wake.wait(), patience)
         self._wake.clear()
         # This may raise: before a delivery is taken, which would be lost with it.
         accounts = self._account_reader.take()
@@ -341,21 +369,22 @@ class Lane:
 
     async def _take(self, accounts: list[Any], delivery: Delivery | None) -> None:
         """Makes a batch of both inputs fact and applies it."""
-        self._unfinished = delivery
-        self.busy_since = time.monotonic()
-        if delivery is not None:
-            self.idle_since = None
-        received = received_from(accounts, ACCOUNT, self._place.account_next)
-        if delivery is not None:
-            received += await self._usage(delivery)
-        if received:
-            await self._decide(received)
-        if delivery is not None:
-            delivery.acknowledge()
-        self._unfinished = None
-        self.busy_since = None
-        if self.idle_since is None:
-            self.idle_since = time.monotonic()
+        with self.around.activity.at_work():
+            self._unfinished = delivery
+            self.busy_since = time.monotonic()
+            if delivery is not None:
+                self.idle_since = None
+            received = received_from(accounts, ACCOUNT, self._place.account_next)
+            if delivery is not None:
+                received += await self._usage(delivery)
+            if received:
+                await self._decide(received)
+            if delivery is not None:
+                delivery.acknowledge()
+            self._unfinished = None
+            self.busy_since = None
+            if self.idle_since is None:
+                self.idle_since = time.monotonic()
 
     async def _usage(self, delivery: Delivery) -> list[Received]:
         """The usage records to decide; a hole before them, where it is not known to be one of markers, is read from

@@ -26,10 +26,10 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from prometheus_client import CollectorRegistry
 
 from schemas.errors import Unavailable
-from schemas.kafka import connection
+from schemas.kafka import FETCH_WAIT_MS, connection
 from schemas.settings import Settings
 from schemas.topics import AUDIT_LOG, DEAD_LETTERS, DENIALS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
-from streams import garbage
+from streams import garbage, heap
 from streams.measures import SinkMeasures
 from streams.projecting import LedgerLane, RecordLane, pause
 from streams.rows import ClickHouseRows
@@ -39,7 +39,7 @@ GC_THRESHOLD: Final = 50_000
 """Values made before the collector looks for cycles among the youngest: those of some five ledger records."""
 DRAIN_SECONDS: Final = 10
 """A sink that is to stop ends the inserts at hand, but waits no longer than this: the next one finds out."""
-LOOK_SECONDS: Final = 0.15
+LOOK_SECONDS: Final = 0.05
 """Lanes that inserted within this time share one look at what is there: a query costs as much as 1,000 rows."""
 
 _NEVER_MS: Final = 2**31 - 1
@@ -65,6 +65,7 @@ class Sink:
             # A place to begin for partitions nobody committed; a lane of the ledger seeks its own.
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=LARGEST_BATCH_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
             # A lane that waits for ClickHouse does not poll, and keeps its partition: nobody else could do more.
             max_poll_interval_ms=_NEVER_MS,
             # The least a broker takes by default: what a killed sink's partitions wait for.
@@ -210,6 +211,7 @@ async def run(settings: Settings, tell: Callable[[bool], None], registry: Collec
     assert settings.kafka_bootstrap is not None
     assert settings.clickhouse_url is not None
     # What is loaded by now stays; a block is made of many values and hardly a cycle among them.
+    heap.keep()
     garbage.spare(GC_THRESHOLD)
     sink = Sink(settings.kafka_bootstrap, settings.clickhouse_url, tell, registry)
     for number in (signal.SIGTERM, signal.SIGINT):

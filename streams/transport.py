@@ -24,7 +24,9 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-BATCH_MAX_RECORDS: Final = 20_000
+from schemas.kafka import FETCH_WAIT_MS
+
+BATCH_MAX_RECORDS: Final = 40_000
 """A batch of one partition gathers up to this many records..."""
 
 BATCH_LINGER_SECONDS: Final = 0.06
@@ -53,6 +55,8 @@ class _CommittedThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust sets it only together with its own exactly-once mode, which commits by other paths.
         consumer._isolation_level = "read_committed"
+        # Faust's own is 1.5 s: with all the backlog in one partition it read once in so long.
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     async def _fetch_records(self, consumer: Any, *asked: Any, **named: Any) -> Any:

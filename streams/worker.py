@@ -26,7 +26,7 @@ from schemas.errors import InvariantBroken, Unavailable
 from schemas.kafka import security_of, tls_context
 from schemas.settings import Settings
 from schemas.topics import RATING_GROUP, USAGE_EVENTS
-from streams import garbage
+from streams import garbage, heap
 from streams.accounts.redis import RedisAccounts
 from streams.admission.keeper import HoldKeeper
 from streams.admission.store import HoldStore
@@ -48,6 +48,8 @@ EXIT_INVARIANT: Final = 70
 
 EXIT_STUCK: Final = 75
 
+RESERVED_MEBIBYTES: Final = 128
+"""For the values of batches: about what those of two lanes take."""
 GC_THRESHOLD: Final = 200_000
 """Values made before the collector looks for cycles among the youngest: some ten batches."""
 WATCH_SECONDS: Final = 5.0
@@ -303,6 +305,8 @@ async def run(settings: Settings, tell: Callable[[bool], None], registry: Collec
     bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url
     assert bootstrap is not None
     assert redis_url is not None
+    heap.keep()
+    heap.reserve(RESERVED_MEBIBYTES)
     rehearse()
     # What is loaded by now stays; a batch makes hundreds of thousands of values and hardly a cycle among them.
     garbage.spare(GC_THRESHOLD)

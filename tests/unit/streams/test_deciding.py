@@ -308,14 +308,22 @@ def test_blocks_close_by_age_by_size_or_by_a_record_of_their_own() -> None:
     assert take(tokens(4)).closes_block
 
 
-def test_a_block_that_pays_is_closed_when_its_partition_falls_quiet() -> None:
-    """A small one waits for its age: a few rows of a trickle are no insert of their own."""
+def test_the_end_of_a_burst_closes_its_block_and_that_of_a_trickle_does_not() -> None:
+    """A few rows of a trickle are no insert of their own; the few that a burst leaves over are one in thousands."""
     place = MemoryPartition().place
     place.seq += BLOCK_QUIET_ENTRIES - 1
     assert not block_is_due(place, place.block_opened_at, quiet=True)
     place.seq += 1
     assert block_is_due(place, place.block_opened_at, quiet=True)
     assert not block_is_due(place, place.block_opened_at)
+    block_end(place, 1, place.block_opened_at)
+    assert not block_is_due(place, place.block_opened_at, quiet=True)
+    place.seq += 1
+    assert not block_is_due(place, place.block_opened_at, quiet=True)
+    place.seq = place.block_seq = place.seq + BLOCK_QUIET_ENTRIES  # full blocks, closed by the records that filled them
+    assert not block_is_due(place, place.block_opened_at, quiet=True)
+    place.seq += 1
+    assert block_is_due(place, place.block_opened_at, quiet=True)
 
 
 def test_records_below_the_position_are_left_out() -> None:

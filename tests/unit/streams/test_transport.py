@@ -22,6 +22,7 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from schemas.kafka import FETCH_WAIT_MS
 from streams.transport import UNKNOWN, Batch, BatchConsumer, BatchSchema, BatchTransport, _as_read
 from streams.worker import build_app
 
@@ -102,19 +103,21 @@ def test_fausts_loop_still_drops_by_the_read_offset_alone() -> None:
     assert "set_read_offset(tp, offset)" in source
 
 
-def test_the_consumer_reads_committed_records_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever Faust configures, the isolation level of the consumer in its thread is ours."""
+def test_the_consumer_reads_committed_records_alone_and_waits_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Faust configures, isolation level and patience of the consumer in its thread are ours."""
 
     class Driver:
         _isolation_level = "read_uncommitted"
+        _fetch_max_wait_ms = 1_500
 
     monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_create_worker_consumer", lambda self, transport: Driver())
-    thread = made()._new_consumer_thread()
-    assert thread._create_worker_consumer(None)._isolation_level == "read_committed"
+    made_so = made()._new_consumer_thread()._create_worker_consumer(None)
+    assert (made_so._isolation_level, made_so._fetch_max_wait_ms) == ("read_committed", FETCH_WAIT_MS)
     from aiokafka import AIOKafkaConsumer
 
-    assert "self._isolation_level" in inspect.getsource(AIOKafkaConsumer.__init__)
-    assert "isolation_level=self._isolation_level" in inspect.getsource(AIOKafkaConsumer)
+    for name in ("isolation_level", "fetch_max_wait_ms"):
+        assert f"self._{name}" in inspect.getsource(AIOKafkaConsumer.__init__)
+        assert f"{name}=self._{name}" in inspect.getsource(AIOKafkaConsumer)
 
 
 class Scripted(BatchConsumer):
