@@ -23,7 +23,7 @@ demo: $(STAMP)
 	@$(BIN)/tollgate demo
 
 test: $(STAMP)
-	@$(BIN)/pytest -m "not long"
+	@$(BIN)/pytest -n 3 -m "not long"
 
 faults: $(STAMP)
 	@$(BIN)/pytest -m long

@@ -7,10 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from schemas.settings import PREFIX, Settings
 from tests.deployment import Tollgate, running
@@ -30,6 +31,30 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 signal.signal(signal.SIGTERM, _interrupt)
+
+TOGETHER: Final = ("tests/acceptance/", "tests/security/")
+"""Folders whose files share a deployment: one process takes them all. Elsewhere a file is what one process takes."""
+
+LONGEST: Final = ("tests/acceptance/", "tests/faults/", "tests/integration/", "tests/security/", "tests/simulation/")
+"""What is begun first, so that nothing long is left for one process at the end."""
+
+
+class Together(LoadScopeScheduling):
+    """Gives processes the tests that belong together, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Of `pytest -n`, which `make test` is: most tests wait, so several run beside one another."""
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first."""
+    items.sort(key=lambda item: next((at for at, folder in enumerate(LONGEST) if item.nodeid.startswith(folder)), 9))
 
 
 @pytest.fixture(scope="session")
