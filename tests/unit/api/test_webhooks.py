@@ -42,7 +42,7 @@ async def test_what_is_none_of_ours_is_taken_and_goes_nowhere(world: World) -> N
     assert world.publisher.records == []
 
 
-@pytest.mark.parametrize("signature", ["t=1,v1=00", "none", signed(b"other")])
+@pytest.mark.parametrize("signature", ["t=1,v1=00", "none", signed(b"other")], ids=["false", "none", "of another body"])
 async def test_who_did_not_sign_is_refused(world: World, signature: str) -> None:
     """400, and nothing is published."""
     refused = await deliver(world, told("invoice.paid", invoice()), signature)

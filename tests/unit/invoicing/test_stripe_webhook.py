@@ -66,6 +66,7 @@ def test_any_of_the_secrets_may_have_signed(secrets: list[str]) -> None:
         signed(b'{"data": {}}', "whsec_other"),
         signed(b'{"data": {}}', at=int(time.time()) - 3600),
     ],
+    ids=["empty", "false", "no signature", "of another body", "by another secret", "an hour old"],
 )
 def test_what_was_not_signed_now_is_refused(signature: str) -> None:
     """Another body, another secret, an old delivery played again."""
