@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from backing.launch import attach
 from console.exposition import expose
-from console.serve import begin
+from console.serve import BEHIND, begin
 from console.supervisor import say_ready
 from invoicing.scheduler import BY_NAME, JOBS, Table, assembled, run, run_job
 from schemas.errors import InvalidInput
@@ -23,7 +23,7 @@ from schemas.settings import Settings
 @click.command()
 def scheduler() -> int:
     """Run the periodic jobs; of several one leads, the others wait."""
-    settings = begin()
+    settings = begin(nice=BEHIND)
     code: int = uvloop.run(run(settings, partial(say_ready, settings.data_dir), expose(settings)))
     return code
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from importlib import import_module
+from typing import Final
 
 import click
 import uvloop
@@ -13,6 +15,9 @@ from console.exposition import expose
 from console.logs import log_to_stderr
 from console.supervisor import Role, end_with_supervisor, say_metrics, say_ready, supervise
 from schemas.settings import Settings
+
+BEHIND: Final = 5
+"""How nice what works through a backlog is to what somebody waits for: checks and holds are answered first."""
 
 
 @click.command()
@@ -33,7 +38,7 @@ def serve(workers: int) -> int:
 @click.command()
 def worker() -> int:
     """Run one rating worker."""
-    settings = begin()
+    settings = begin(nice=BEHIND)
     module = import_module("streams.worker")
     code: int = uvloop.run(module.run(settings, partial(say_ready, settings.data_dir), expose(settings)))
     module.exit_process(code)
@@ -58,14 +63,15 @@ def api() -> int:
 @click.command()
 def sink() -> int:
     """Run the sink that writes the ledger into ClickHouse."""
-    settings = begin()
+    settings = begin(nice=BEHIND)
     tell = partial(say_ready, settings.data_dir)
     code: int = uvloop.run(import_module("streams.sink").run(settings, tell, expose(settings)))
     return code
 
 
-def begin() -> Settings:
-    """What every process of ours begins with; its settings have the addresses filled in."""
+def begin(nice: int = 0) -> Settings:
+    """What every process of ours begins with; its settings have the addresses filled in. `nice` as of nice(1)."""
     end_with_supervisor()
+    os.nice(nice)
     log_to_stderr()
     return attach(Settings.from_environment())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import console.demo
+from console.serve import BEHIND
 from schemas.settings import Settings
 from tests.deployment import until
 from tests.served import Served, is_alive
@@ -45,6 +46,17 @@ def test_each_child_that_is_killed_is_started_again(served: Served, pids: dict[s
     waits = re.findall(r"starting again in (\S+) s", served.log.read_text())
     assert len(waits) == 9
     assert all(float(wait) <= 2 for wait in waits)
+
+
+def test_whoever_somebody_waits_for_goes_first(pids: dict[str, int]) -> None:
+    """The API answers before a backlog is worked through: worker, sink and jobs are nicer than it."""
+    nice = {role: os.getpriority(os.PRIO_PROCESS, pid) for role, pid in pids.items()}
+    assert {role: value - nice["api"] for role, value in nice.items() if role != "supervisor"} == {
+        "api": 0,
+        "worker": BEHIND,
+        "sink": BEHIND,
+        "scheduler": BEHIND,
+    }
 
 
 def test_a_supervisor_that_is_killed_takes_its_children_with_it(served: Served, pids: dict[str, int]) -> None:
