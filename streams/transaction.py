@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from schemas.errors import Doubt, Unavailable
 from schemas.kafka import connection
@@ -95,6 +95,12 @@ class PartitionWriter:
             await producer.commit_transaction()
         except ProducerFenced as error:
             raise Fenced(f"partition {self.partition} has another writer") from error
+        except IllegalOperation as error:
+            # aiokafka gave the transaction up while it was being filled, and says so to whoever sends next; why, the
+            # records that were sent before know.
+            if any(isinstance(_failure(future), ProducerFenced) for future in sent):
+                raise Fenced(f"partition {self.partition} has another writer") from error
+            raise Doubt(f"kafka: a transaction of partition {self.partition} was given up: {error}") from error
         except (KafkaError, TimeoutError, OSError) as error:
             raise Doubt(
                 f"kafka: a transaction of partition {self.partition} has an unknown outcome: {error!r}"
@@ -134,3 +140,7 @@ class PartitionWriter:
         # It is being thrown away: what it could not say any more, its successor's start says.
         with suppress(KafkaError, TimeoutError, OSError):
             await asyncio.wait_for(self._producer.stop(), STOP_TIMEOUT_SECONDS)
+
+
+def _failure(sent: asyncio.Future[Any]) -> BaseException | None:
+    return sent.exception() if sent.done() and not sent.cancelled() else None

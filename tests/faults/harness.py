@@ -80,6 +80,12 @@ class Processes:
         """Stops all; the codes they ended with."""
         return list(await asyncio.gather(*(self.stop(name) for name in list(self._keepers))))
 
+    def last_words(self) -> str:
+        """What the processes said before they ended, and why."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        ends = [at for at, line in enumerate(lines) if "CRITICAL" in line or "leaving: " in line]
+        return "\n".join(line for at in ends for line in lines[max(at - 5, 0) : at + 40])
+
     async def ready(self, *names: str) -> None:
         """Waits until workers are members of the group and all their lanes are open."""
         deadline = time.monotonic() + DRAINED_WITHIN_SECONDS

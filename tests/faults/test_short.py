@@ -135,7 +135,8 @@ async def test_an_agent_that_raises_loses_nothing(stage: Settings) -> None:
             await made.send(200)
             await asyncio.sleep(0.3)
         await made.settled()
-        assert {name for name, _ in made.processes.exits} == {"worker1"}, made.processes.exits
+        exits = made.processes.exits
+        assert {name for name, _ in exits} == {"worker1"}, f"{exits}\n{made.processes.last_words()}"
 
 
 async def test_a_record_that_cannot_be_decided_costs_itself_alone(stage: Settings) -> None:

@@ -7,7 +7,7 @@ import gc
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaTimeoutError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaTimeoutError, ProducerFenced
 from aiokafka.structs import RecordMetadata
 
 from schemas.errors import Doubt, Unavailable
@@ -94,6 +94,25 @@ async def test_a_commit_that_fails_is_doubt_at_whatever_step(
     await asyncio.sleep(0)
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+@pytest.mark.parametrize(("error", "expected"), [(ProducerFenced(), Fenced), (KafkaTimeoutError(), Doubt)])
+async def test_a_transaction_that_is_given_up_while_it_is_filled_is_doubt(
+    error: Exception, expected: type[Doubt]
+) -> None:
+    """aiokafka then refuses the next record by an error that is none of Kafka's; what was sent before says why."""
+
+    class GivenUp(FailingProducer):
+        async def send(self, topic: str, value: Any, key: Any = None, **_: Any) -> asyncio.Future[Any]:
+            if self.sent:
+                raise IllegalOperation("Can't send messages while not in transaction")
+            return await super().send(topic, value, key)
+
+    writer = PartitionWriter("127.0.0.1:1", 0)
+    writer._producer = GivenUp("delivery", error)
+    with pytest.raises(Doubt) as doubt:
+        await writer.commit([b"x", b"y"])
+    assert type(doubt.value) is expected
 
 
 async def test_a_commit_answers_the_offsets_of_its_ledger_records_alone() -> None:
