@@ -303,7 +303,11 @@ class Lane:
             await asyncio.to_thread(index.bulk_load, (), IndexPosition(0, 0))
         known = index.position
         assert known is not None
-        if max(stands.offset, known.ledger_offset) > end:
+        if (reached_by := max(stands.offset, known.ledger_offset)) > end:
+            # Whoever took the partition over since the end was looked at may have written on; then we are fenced.
+            now = await ledger.tail(around.bootstrap, self.partition)
+            if reached_by <= now.last_offset + 1:
+                raise Fenced(f"partition {self.partition} was taken over while it was opened")
             raise InvariantBroken(
                 f"the ledger of partition {self.partition} ends at {end}; its accounts stand at {stands.offset}, its "
                 f"identity index at {known.ledger_offset}"

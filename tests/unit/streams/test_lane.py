@@ -14,9 +14,11 @@ from rating.book import PriceBook
 from schemas.account import new_account, pack_account
 from schemas.errors import Doubt, InvariantBroken, Unavailable
 from schemas.ledger import genesis
+from streams import ledger
 from streams.accounts.port import Position, PositionMoved
 from streams.deciding import Place
 from streams.lane import CACHED_ACCOUNTS, DELIVERIES_WAITING, DecidingFailed, Delivery, Lane, Surroundings, _booked
+from streams.ledger import Tail
 from streams.measures import Measures
 from streams.transaction import Fenced
 from streams.transport import UNKNOWN
@@ -285,3 +287,21 @@ async def test_a_lane_that_is_taken_from_its_process_beats_no_more(
     assert (await accounts.standing(3)).beat == before
     taken.stop()
     await asyncio.wait_for(running, 30)
+
+
+@pytest.mark.parametrize(("ends_now", "expected"), [(21, Fenced), (20, InvariantBroken)])
+async def test_accounts_beyond_the_end_are_a_rivals_or_of_another_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_now: int, expected: type[Exception]
+) -> None:
+    """A lane that opens slowly may find what its successor has applied; only what no ledger has is a broken promise."""
+    accounts = MemoryAccounts()
+    await accounts.apply(3, 0, Position("l", 22, 0), {}, True, {}, [])
+    opening = lane(tmp_path, accounts)
+
+    async def tail(bootstrap: str, partition: int) -> Tail:
+        return Tail(ends_now + 2, ends_now, None, "l")
+
+    monkeypatch.setattr(ledger, "tail", tail)
+    with pytest.raises(expected):
+        await opening._bring_up(Tail(20, 18, None, "l"))
+    await opening._forget()
