@@ -219,4 +219,5 @@ async def _of_nobody(_: Request, error: Exception) -> Response:
 
 
 async def _of_fault(_: Request, error: Exception) -> Response:
+    """The server logs it."""
     return fault()

@@ -1,7 +1,8 @@
 """Memory as a process that serves wants it: what it has had it keeps.
 
 A worker takes a batch's worth of memory every second and gives it back. Handed back to the kernel, each page of it is
-cleared and mapped anew for the next batch: 14 of a hundred parts of a worker's CPU, and half of a sink's inserts.
+cleared and mapped anew for the next batch: page faults were 14 of a hundred parts of a worker's CPU while it began on a
+backlog. What is kept here saves a worker 0.5 of 13.6 microseconds an event and a sink 0.2 of 1.8 (`tollgate bench`).
 """
 
 from __future__ import annotations

@@ -210,8 +210,8 @@ async def run(settings: Settings, tell: Callable[[bool], None], registry: Collec
     """
     assert settings.kafka_bootstrap is not None
     assert settings.clickhouse_url is not None
-    # What is loaded by now stays; a block is made of many values and hardly a cycle among them.
     heap.keep()
+    # What is loaded by now stays; a block is made of many values and hardly a cycle among them.
     garbage.spare(GC_THRESHOLD)
     sink = Sink(settings.kafka_bootstrap, settings.clickhouse_url, tell, registry)
     for number in (signal.SIGTERM, signal.SIGINT):

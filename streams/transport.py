@@ -55,7 +55,7 @@ class _CommittedThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust sets it only together with its own exactly-once mode, which commits by other paths.
         consumer._isolation_level = "read_committed"
-        # Faust's own is 1.5 s: with all the backlog in one partition it read once in so long.
+        # Faust's own is 1.5 s.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 

@@ -49,7 +49,7 @@ EXIT_INVARIANT: Final = 70
 EXIT_STUCK: Final = 75
 
 RESERVED_MEBIBYTES: Final = 128
-"""For the values of batches: about what those of two lanes take."""
+"""For the values of batches; twice as much saved hardly more."""
 GC_THRESHOLD: Final = 200_000
 """Values made before the collector looks for cycles among the youngest: some ten batches."""
 WATCH_SECONDS: Final = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ from schemas.ledger import genesis
 from streams import ledger
 from streams.accounts.port import Position, PositionMoved
 from streams.deciding import Place
-from streams.lane import CACHED_ACCOUNTS, DELIVERIES_WAITING, DecidingFailed, Delivery, Lane, Surroundings, _booked
+from streams.lane import (
+    CACHED_ACCOUNTS,
+    DELIVERIES_WAITING,
+    QUIET_SECONDS,
+    Activity,
+    DecidingFailed,
+    Delivery,
+    Lane,
+    Surroundings,
+    _booked,
+)
 from streams.ledger import Tail
 from streams.measures import Measures
 from streams.transaction import Fenced
@@ -305,3 +316,18 @@ async def test_accounts_beyond_the_end_are_a_rivals_or_of_another_ledger(
     with pytest.raises(expected):
         await opening._bring_up(Tail(20, 18, None, "l"))
     await opening._forget()
+
+
+def test_a_worker_is_quiet_when_none_of_its_lanes_has_had_work_for_a_while() -> None:
+    """Also while one lane has nothing and another works on: the one may only have to wait."""
+    activity = Activity()
+    assert activity.is_quiet()
+    with activity.at_work():
+        with activity.at_work():
+            assert not activity.is_quiet()
+        activity.idle_since = 0.0
+        assert not activity.is_quiet()
+    activity.idle_since = time.monotonic() + QUIET_SECONDS
+    assert not activity.is_quiet()
+    activity.idle_since = 0.0
+    assert activity.is_quiet()
