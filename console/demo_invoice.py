@@ -16,7 +16,7 @@ from invoicing.opening import opened
 from invoicing.render import pdf, text
 from invoicing.seller import Seller
 from schemas.commands import CUSTOMER_PUT, Command
-from schemas.errors import InvalidInput, Unavailable
+from schemas.errors import Unavailable
 from schemas.period import format_time, parse_month
 from schemas.settings import Settings
 from streams.commands import DONE
@@ -73,12 +73,7 @@ async def bill(settings: Settings, tenant: str) -> tuple[dict[str, Any], list[Da
     async with opened(settings) as closer:
         summary = await closer.close(parse_month(MONTH, "/period"), tenant=tenant, customer=CUSTOMER)
         ((_, invoice_id),) = summary.invoices
-        try:
-            body = await closer.finalize(tenant, invoice_id)
-        except InvalidInput as refused:
-            if refused.reason != "state":  # the scheduler's job finalizes drafts too
-                raise
-            body = await closer.invoice(tenant, invoice_id)
+        body = await closer.finalize(tenant, invoice_id)
         return body, await closer.days(tenant, body)
 
 

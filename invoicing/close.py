@@ -34,7 +34,7 @@ from schemas.commands import Command
 from schemas.documents import INVOICE
 from schemas.errors import InvalidInput, Unavailable
 from schemas.ids import partition_of
-from schemas.invoice import PERIODIC, period_from
+from schemas.invoice import FINAL, PERIODIC, period_from
 from schemas.period import DAY, Period
 from streams.commands import DONE, Operation
 
@@ -294,9 +294,11 @@ class Closer:
     async def finalize(
         self, tenant: str, invoice_id: str, due_days: int | None = None, *, refresh: bool = True
     ) -> dict[str, Any]:
-        """Brings a draft up to date and finalizes it; the invoice, with its number. Errors: InvalidInput `not_found`,
-        `state`."""
+        """Brings a draft up to date and finalizes it; the invoice, with its number. One that is final already, by
+        whomever, is answered as it stands. Errors: InvalidInput `not_found`, `state` (of a void one)."""
         body = await self.invoice(tenant, invoice_id)
+        if body["state"] in FINAL:
+            return body
         if body["state"] != "draft":
             raise InvalidInput("state", f"invoice {invoice_id} is {body['state']}, not a draft")
         if refresh and body["kind"] in PERIODIC and not body.get("numbering"):
@@ -311,8 +313,8 @@ class Closer:
                 if all(await self._draft(own, sums, reached, Summary())):
                     break
             body = await self.invoice(tenant, invoice_id)
-            if body["state"] != "draft":
-                raise InvalidInput("state", f"invoice {invoice_id} is {body['state']}: nothing is left to bill")
+            if body["state"] == "void":
+                raise InvalidInput("state", f"invoice {invoice_id} is void: nothing is left to bill")
         if not body.get("numbering"):
             operation = await self.settled(finalize_command(tenant, body, due_days))
             if operation.status != DONE and operation.reason != "state":
@@ -344,7 +346,8 @@ class Closer:
         customers: dict[tuple[str, str], list[str]] = {}
         for tenant in sorted({of for of, _ in invoices}):
             found = await self.documents(tenant, [(INVOICE, name) for of, name in invoices if of == tenant])
-            for body in sorted(found.values(), key=lambda one: (one["period"]["end"], one["id"])):
+            drafts = [body for body in found.values() if body["state"] == "draft"]
+            for body in sorted(drafts, key=lambda one: (one["period"]["end"], one["id"])):
                 customers.setdefault((tenant, body["customer"]), []).append(body["id"])
         return sum(await asyncio.gather(*(each(tenant, own) for (tenant, _), own in customers.items())))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import os
+import signal
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -130,6 +133,17 @@ class Site:
         if catalogue is not None:
             made.apply(catalogue)
         return made
+
+    @contextlib.contextmanager
+    def without_jobs(self) -> Iterator[None]:
+        """Nothing falls due by itself meanwhile: the scheduler stands still."""
+        processes = json.loads(self.tollgate("status", "--json").stdout)["processes"]
+        pid = next(int(process["pid"]) for process in processes if process["role"] == "scheduler")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def issue(self, tenant: str, *options: str) -> str:
         """A token, as `tollgate token issue` prints it."""
