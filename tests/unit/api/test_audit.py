@@ -99,7 +99,7 @@ async def test_what_a_body_holds_is_not_kept(audited: Audited) -> None:
     assert b"hush" not in kept
     assert b"a@b.example" not in kept
     assert b"password" in kept
-    assert headers["Authorization"].rpartition("_")[2].encode() not in kept
+    assert headers["Authorization"].split("_", 2)[2].encode() not in kept
 
 
 async def test_every_route_that_changes_something_is_audited_or_on_the_list(audited: Audited) -> None:

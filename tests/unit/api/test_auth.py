@@ -89,7 +89,7 @@ async def test_a_token_never_reaches_the_log(world: World, caplog: pytest.LogCap
     headers = world.token()
     await world.client.get("/v1/events", headers=headers)
     await world.client.get("/v1/events", headers={"X-Service-Token": "bad-token-text"})
-    secret = headers["Authorization"].rpartition("_")[2]
+    secret = headers["Authorization"].split("_", 2)[2]
     assert secret not in caplog.text
     assert "bad-token-text" not in caplog.text
 
