@@ -28,7 +28,8 @@ import orjson
 from benchmarks import workload
 from benchmarks.machine import machine
 from rating.book import PriceBook
-from rating.decision import Received, Standing
+from rating.decision import Standing
+from rating.received import Received, Records
 from schemas.account import Account
 from schemas.catalog import CatalogVersion, from_document
 from schemas.ids import partition_of
@@ -64,7 +65,7 @@ class Stages:
         return answer
 
 
-def recorded(events: int) -> tuple[list[list[Received]], workload.Expected]:
+def recorded(events: int) -> tuple[list[Records], workload.Expected]:
     """Batches of partition 0: the grants, then usage; and what they must come to."""
     now = datetime.now(UTC).replace(microsecond=0)
     received_at = int(now.timestamp()) * 10**6
@@ -80,10 +81,11 @@ def recorded(events: int) -> tuple[list[list[Received]], workload.Expected]:
     for at, sent in enumerate(workload.usage(names, events, now)):
         expected.take(sent)
         used.append(Received(USAGE, at, received_at, sent.customer.encode(), sent.value))
-    return [granted, *(used[at : at + BATCH] for at in range(0, events, BATCH))], expected
+    batches = [granted, *(used[at : at + BATCH] for at in range(0, events, BATCH))]
+    return list(map(Records.of, batches)), expected
 
 
-def decided_once(batches: list[list[Received]], stages: Stages) -> tuple[list[Decided], dict[str, Account]]:
+def decided_once(batches: list[Records], stages: Stages) -> tuple[list[Decided], dict[str, Account]]:
     """A partition's life from its first record on."""
     book = PriceBook()
     book.add(CatalogVersion(1, None, 0, from_document(workload.catalogue())))
@@ -100,7 +102,7 @@ def decided_once(batches: list[list[Received]], stages: Stages) -> tuple[list[De
             stages.timed("tell", _told, decided)
             for one in decided:
                 at = Position(one.packed.next_seq, one.packed.next_seq)
-                stages.timed("book", index.add, one.identities, one.contents, at)
+                stages.timed("book", index.add, one.booked, at)
             everything += decided
         index.close()
     return everything, accounts

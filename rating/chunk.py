@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rating.book import PriceBook
-from rating.decision import Command, DeadLetter, Decision, Outgoing, Received, Standing
+from rating.decision import Command, DeadLetter, Decision, Outgoing, Standing
 from rating.draft import Draft, Taken
 from rating.names import Names
 from rating.tariff import RateTable, Tariff, Tariffs
@@ -64,12 +64,10 @@ class Chunk:
         """Bytes of the record from above, but for its charges."""
         self.weighed_rates = 0
 
-    def has_room(self, index: int, record: Received, key: str) -> bool:
+    def has_room(self, index: int, value_bytes: int, key: str) -> bool:
         """Whether the record's entry still fits; the first one always does."""
         self.weigh_rates()
-        weight = self.weight + ENTRY_BYTES + utf8(key)
-        if record.value is not None:
-            weight += len(record.value)
+        weight = self.weight + ENTRY_BYTES + utf8(key) + value_bytes
         if key not in self.decision.touched:
             weight += account_bytes(self.accounts.get(key), key)
         if index and weight + CHARGE_BYTES * self.charged > LEDGER_CHUNK_MAX_BYTES:
@@ -200,13 +198,9 @@ class Chunk:
         claimed_by_effect, self._claimed = self._claimed, []
         identity, content = event.identity, event.content
         self.booked[identity] = content
-        self.decision.identities.append(identity)
-        self.decision.contents.append(content)
         fingerprint = identity + content
         for claimed, told in [*[(claim.identity, claim.content) for claim in made], *claimed_by_effect]:
             self.booked[claimed] = told
-            self.decision.identities.append(claimed)
-            self.decision.contents.append(told)
             fingerprint += claimed + told
             self.weight += FINGERPRINT_BYTES
         entries.fingerprints[index] = fingerprint
@@ -227,4 +221,5 @@ class Chunk:
         self.decision.count = count
         if count:
             self.decision.columns = self.entries.columns(names, start, start + count, taken, self.told_as, self.used_by)
+            self.decision.booked = self.entries.booked(taken)
         return self.decision

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rating.book import PriceBook
 from rating.decision import Standing
-from rating.names import Names, parted
+from rating.names import Names
 from rating.tariff import RateTable, Tariff, Tariffs
 from rating.weights import ENTRY_BYTES, utf8
 from schemas.errors import InvalidInput
@@ -80,10 +80,8 @@ class Priced:
     """By tariff: its rates in the order in which it names them, indices into `table`."""
     currencies: list[str]
     """By tariff."""
-    identities: list[bytes]
-    contents: list[bytes]
     fingerprints: Octets
-    """Both, end to end."""
+    """By row: identity and content, end to end."""
 
     def charges_of(self, rows: Numbers) -> Numbers | slice:
         """Where the charges of rows, ascending, stand in the flat columns."""
@@ -234,7 +232,6 @@ def _in_order(groups: list[_Group], table: list[Rate], names: Names) -> Priced:
     rows[places] = np.arange(len(places))
     accounts = names.account[places]
     key_bytes = np.fromiter(map(utf8, names.keys), np.int64, len(names.keys))
-    identities, contents = plain.identities[of_plain], plain.contents[of_plain]
     return Priced(
         places,
         rows,
@@ -250,7 +247,5 @@ def _in_order(groups: list[_Group], table: list[Rate], names: Names) -> Priced:
         table,
         [[line.rate for line in group.tariff.lines] for group in groups],
         [group.tariff.currency for group in groups],
-        parted(identities),
-        parted(contents),
-        np.hstack((identities, contents)),
+        np.hstack((plain.identities[of_plain], plain.contents[of_plain])),
     )

@@ -15,7 +15,7 @@ from rating.book import PriceBook
 from rating.charging import rate_into, settle
 from rating.chunk import Chunk
 from rating.counting import Counted, Unseen, unique_identities
-from rating.decision import Decision, Outgoing, Received, Standing, Unreadable
+from rating.decision import Decision, Outgoing, Standing, Unreadable
 from rating.devices import is_lease
 from rating.effects import EFFECTS, IDENTITIES
 from rating.effects.credits import expired, moved
@@ -65,8 +65,8 @@ def decide(
 
     `plain` is of the same batch; it makes no difference but in speed.
     """
-    received = names.received[start:stop]
-    chunk = Chunk(len(received), standing, book, position)
+    most = min(stop, len(names.received)) - start
+    chunk = Chunk(most, standing, book, position)
     if plain is not None:
         plain.begin(chunk, start)
 
@@ -74,27 +74,27 @@ def decide(
         return chunk.finish(names, start, count, plain.taken(count) if plain is not None else None)
 
     index = -1
-    while (index := index + 1) < len(received):
+    while (index := index + 1) < most:
         if plain is not None:
-            if (index := plain.take(index, len(received))) == len(received):
+            if (index := plain.take(index, most)) == most:
                 break
             plain.release(index)
         key = names.key(start + index)
-        if not chunk.has_room(index, received[index], key):
+        if not chunk.has_room(index, int(names.value_bytes[start + index]), key):
             return finish(index)
         event = names.event(start + index)
         if isinstance(event, Unreadable):
             chunk.dead_letter(index, event.refusal)
             continue
         try:
-            decide_one(chunk, index, received[index], event, key)
+            decide_one(chunk, index, int(names.received_at[start + index]), event, key)
         except InvalidInput as refusal:
             chunk.dead_letter(index, refusal)
         except Unseen as needs:
             chunk.cut()
             chunk.decision.unseen = needs.identities
             return finish(index)
-    return finish(len(received))
+    return finish(most)
 
 
 def values_counted(names: Names, start: int, standing: Standing, book: PriceBook, position: int) -> list[bytes]:
@@ -121,7 +121,7 @@ def internal_failure(names: Names, place: int, detail: str) -> Decision:
     return chunk.finish(names, place, 1)
 
 
-def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: str) -> None:
+def decide_one(chunk: Chunk, index: int, received_at: int, event: Event, key: str) -> None:
     """Decides one event. Raises InvalidInput, before anything is changed, for what becomes a dead letter."""
     if key in chunk.elsewhere:
         chunk.ignore(index, "rerouted")
@@ -151,7 +151,7 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
         account = chunk.accounts[key] = new_account(event.tenant, event.customer)
     effect = EFFECTS.get(event.type)
     if effect is not None and (event.type != DEVICE_RELEASED or is_lease(chunk, event, account)):
-        _act(chunk, index, record, event, key, effect)
+        _act(chunk, index, received_at, event, key, effect)
     elif of_account:
         chunk.ignore(index, "no_effect")
     elif event.zero:
@@ -162,26 +162,26 @@ def decide_one(chunk: Chunk, index: int, record: Received, event: Event, key: st
         if tariff.unique and (unseen := set(unique_identities(event, account, tariff)) - chunk.looked_up):
             raise Unseen(sorted(unseen))
         if account.grants:
-            _expire(chunk, index, key, account, account.clock or record.received_at)
+            _expire(chunk, index, key, account, account.clock or received_at)
         counted: Counted = []
         total = rate_into(chunk, event, account, tariff, counted)
         stood = account.balance
-        settle(chunk, index, account, tariff.currency, total, counted, received_at=record.received_at, event=event)
+        settle(chunk, index, account, tariff.currency, total, counted, received_at=received_at, event=event)
         if account.balance < 0 <= stood or account.terms.top_up_amount:
-            charged(Turn(chunk, index, event, record.received_at, account), stood)
+            charged(Turn(chunk, index, event, received_at, account), stood)
         chunk.decision.touched[key] = account
     if (event.hold_id is not None or event.type in ENDING) and not of_account:
         end_holds(chunk, index, event, key)
     chunk.book_identity(index, event, event.claims)
 
 
-def _act(chunk: Chunk, index: int, record: Received, event: Event, key: str, effect: Effect) -> None:
+def _act(chunk: Chunk, index: int, received_at: int, event: Event, key: str, effect: Effect) -> None:
     """An effect at its account. What it raises leaves everything as it was, but what expired before."""
     account, touched = chunk.accounts[key], chunk.decision.touched
-    now = account.clock or record.received_at
+    now = account.clock or received_at
     before, undo, was_touched = pack_account(account), chunk.mark(index), key in touched
     _expire(chunk, index, key, account, now)
-    turn = Turn(chunk, index, event, record.received_at, account)
+    turn = Turn(chunk, index, event, received_at, account)
     told: dict[str, Any] = {"status": "done"}
     stood = account.balance
     try:

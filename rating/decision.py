@@ -1,4 +1,4 @@
-"""What goes into a decision and what comes out of it: records as received and as read, what stands, what is to become.
+"""What goes into a decision and what comes out of it: records as read, what stands, what is to become.
 
 Values only; `rating.decide` says how the one leads to the other.
 """
@@ -9,25 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from rating.holds import Holds
 from schemas.account import Account
 from schemas.errors import InvalidInput
 from schemas.event import Event, Peek
+from schemas.ledger import FINGERPRINT_BYTES
 from schemas.ledger_packed import Columns
 from schemas.limits import ID_MAX_CHARACTERS
-
-
-class Received(msgspec.Struct, frozen=True, gc=False):
-    """One record of an input topic."""
-
-    input: int
-    """schemas.ledger.USAGE or ACCOUNT."""
-    offset: int
-    received_at: int
-    key: bytes | None
-    value: bytes | None
 
 
 class Unreadable:
@@ -104,9 +95,8 @@ class Decision:
     """Of its entries; None: it has none."""
     touched: dict[str, Account] = field(default_factory=dict)
     """By account key: the accounts whose values changed."""
-    identities: list[bytes] = field(default_factory=list)
-    contents: list[bytes] = field(default_factory=list)
-    """Of all that is newly booked, in order."""
+    booked: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, FINGERPRINT_BYTES), np.uint8))
+    """Of all that is newly booked, identity and content end to end; what one entry books in its order."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     reroutes: list[tuple[int, int]] = field(default_factory=list)
     """Index in the chunk and the partition it is sent on to."""

@@ -74,6 +74,11 @@ class Draft:
     documents: dict[int, list[tuple[str, str, bytes]]] = field(default_factory=dict)
     hold_ends: dict[int, list[tuple[str, str, int]]] = field(default_factory=dict)
 
+    def booked(self, taken: Taken | None) -> NDArray[np.uint8]:
+        """All that the entries book, identity and content end to end."""
+        general = np.frombuffer(b"".join(self.fingerprints.values()), np.uint8).reshape(-1, FINGERPRINT_BYTES)
+        return general if taken is None else np.concatenate((general, taken.priced.fingerprints[taken.rows]))
+
     @classmethod
     def of(cls, count: int) -> Draft:
         """With room for so many entries, all of them rated."""

@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.decision import Judged, Received, Unreadable
+from rating.decision import Judged, Unreadable
+from rating.received import INPUT, OFFSET, RECEIVED_AT, VALUE, VALUE_SIZE, Received, Records
 from schemas.account import account_key
 from schemas.event import DEFAULT_TENANT, Event, event_of_plain
 from schemas.plain_digests import digests
@@ -45,8 +46,6 @@ General = Callable[[Received], Judged]
 NOBODY: Final = -1
 """The customer of what is no event."""
 
-_input, _offset, _received_at = map(attrgetter, ("input", "offset", "received_at"))
-
 
 @dataclass(slots=True)
 class PlainRows:
@@ -74,7 +73,7 @@ class PlainRows:
 class Names:
     """Columns of a batch; position i is its record i."""
 
-    received: Sequence[Received]
+    received: Records
     others: dict[int, Judged]
     """By place: what was read one by one."""
     plain: PlainRows
@@ -107,10 +106,10 @@ class Names:
         account = self.account[place]
         return self.keys[account] if account != NOBODY else ""
 
-    def identities(self) -> list[bytes]:
+    def identities(self) -> Octets:
         """Of every event."""
-        events = self.identity if len(self.identity) == 0 else self.identity[self.account != NOBODY]
-        return parted(events)
+        events: Octets = self.identity[self.account != NOBODY]
+        return events
 
     def event(self, place: int) -> Judged:
         """What a record was read as, whole."""
@@ -127,21 +126,14 @@ class Names:
         return {place - start: column[place] for place in sorted(column) if start <= place < stop} if column else {}
 
 
-def parted(digests: Octets) -> list[bytes]:
-    """Digests, one a row, as bytes."""
-    laid, width = digests.tobytes(), digests.shape[1]
-    return [laid[at : at + width] for at in range(0, len(laid), width)]
-
-
-def names_of(received: Sequence[Received], max_future: int, general: General, *, plainly: bool = True) -> Names:
+def names_of(received: Records, max_future: int, general: General, *, plainly: bool = True) -> Names:
     """Reads a batch; `max_future` in microseconds. Not `plainly`: `general` reads every record, to the same events.
 
     Errors: what `general` raises."""
     count = len(received)
-    received_at = np.fromiter(map(_received_at, received), np.int64, count)
-    values = [record.value or b"" for record in received]
-    value_bytes = np.fromiter(map(len, values), np.int64, count)
-    scanned = scan(values if plainly else [b""] * count)
+    received_at = received.columns[RECEIVED_AT]
+    value_bytes = np.maximum(received.columns[VALUE_SIZE], 0)
+    scanned = scan(received.buffer, received.columns[VALUE], value_bytes if plainly else np.zeros(count, np.int64))
     occurred_at = np.where(scanned.times == ABSENT, received_at, scanned.times)
     is_plain = scanned.plain & (scanned.counts[COUNTS.index("cached_input_tokens")] <= scanned.counts[0])
     is_plain &= occurred_at <= received_at + max_future
@@ -190,8 +182,8 @@ def names_of(received: Sequence[Received], max_future: int, general: General, *,
         _given(buffer, scanned, DEVICE, is_plain, others, "device_id"),
         _given(buffer, scanned, ALLOCATION, is_plain, others, "allocation_id"),
         {place: event.hold_id for place, event in others.items() if event.hold_id is not None},
-        np.fromiter(map(_input, received), np.uint8, count),
-        np.fromiter(map(_offset, received), np.int64, count),
+        received.columns[INPUT].astype(np.uint8),
+        received.columns[OFFSET],
         received_at,
         occurred_at,
         value_bytes,
@@ -265,4 +257,4 @@ def _given(
     return given
 
 
-__all__: Final = ["NOBODY", "Names", "PlainRows", "names_of", "parted"]
+__all__: Final = ["NOBODY", "Names", "PlainRows", "names_of"]

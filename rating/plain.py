@@ -107,7 +107,7 @@ class Plain:
         Without any that is `index`."""
         chunk, priced = self._chunk, self._priced
         assert chunk is not None
-        begun = row = int(priced.rows[self._base + index])
+        row = int(priced.rows[self._base + index])
         if row < 0:
             return index
         chunk.weigh_rates()
@@ -143,9 +143,7 @@ class Plain:
                 self._weigh(int(priced.accounts[row]))
             else:
                 break
-        chunk.decision.identities += priced.identities[begun:row]
-        chunk.decision.contents += priced.contents[begun:row]
-        # Not into `chunk.booked`: each of them comes once in the batch, so nobody in it asks for them.
+        # None goes into `chunk.booked`: each of them comes once in the batch, so nobody in it asks for them.
         return index
 
     def taken(self, count: int) -> Taken | None:

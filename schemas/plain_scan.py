@@ -80,7 +80,7 @@ class Scanned:
 
     plain: NDArray[np.bool_]
     buffer: Octets
-    """All records end to end."""
+    """Where all records lie."""
     starts: Extents
     """By text and record: where it begins in the buffer."""
     sizes: Extents
@@ -92,16 +92,11 @@ class Scanned:
     """Microseconds; ABSENT where there is none."""
 
 
-def scan(values: list[bytes]) -> Scanned:
-    """Scans records."""
-    count = len(values)
-    sizes = np.fromiter(map(len, values), np.int64, count)
-    if int(sizes.max(initial=0)) > _RECORD_MAX_BYTES:
-        values = [value if len(value) <= _RECORD_MAX_BYTES else b"" for value in values]
-        sizes[sizes > _RECORD_MAX_BYTES] = 0
-    if int(sizes.sum()) > _BUFFER_MAX_BYTES:
-        values, sizes = [], np.zeros(count, np.int64)
-    buffer, ends = np.frombuffer(b"".join(values), np.uint8), np.cumsum(sizes)
+def scan(buffer: Octets, begins: Numbers, lengths: Numbers) -> Scanned:
+    """Scans records, each by where it begins in a buffer and its bytes; one of no bytes is not plain."""
+    count = len(begins)
+    if len(buffer) > _BUFFER_MAX_BYTES:
+        buffer = buffer[:0]
     found = Scanned(
         np.zeros(count, np.bool_),
         buffer,
@@ -114,13 +109,15 @@ def scan(values: list[bytes]) -> Scanned:
     if len(buffer):
         _scan(
             buffer,
-            ends,
+            begins,
+            lengths,
             found.starts,
             found.sizes,
             found.counts,
             found.final,
             found.times,
             found.plain,
+            _RECORD_MAX_BYTES,
             ID_MAX_CHARACTERS,
             COUNT_MAX,
         )
@@ -130,22 +127,24 @@ def scan(values: list[bytes]) -> Scanned:
 @compiled
 def _scan(
     buffer: Octets,
-    ends: Numbers,
+    begins: Numbers,
+    lengths: Numbers,
     starts: Extents,
     sizes: Extents,
     counts: Numbers,
     final: NDArray[np.bool_],
     times: Numbers,
     plain: NDArray[np.bool_],
+    record_max: int,
     id_max: int,
     count_max: int,
 ) -> None:
     guesses = np.zeros(_MEMBERS, np.int64)  # records of a sender have their fields in the same order
-    begin = 0
-    for row in range(len(ends)):
-        end = ends[row]
-        plain[row] = _record(buffer, begin, end, row, starts, sizes, counts, final, times, guesses, id_max, count_max)
-        begin = end
+    for row in range(len(begins)):
+        if lengths[row] > record_max:
+            continue
+        at, end = begins[row], begins[row] + lengths[row]
+        plain[row] = _record(buffer, at, end, row, starts, sizes, counts, final, times, guesses, id_max, count_max)
 
 
 @compiled

@@ -15,12 +15,14 @@ import numpy as np
 from rating.book import PriceBook
 from rating.columns import FEWEST, price_plain
 from rating.decide import decide, identities_named, internal_failure, values_counted
-from rating.decision import Decision, Judged, Received, Standing, Unreadable
+from rating.decision import Decision, Judged, Standing, Unreadable
 from rating.effects import DOCUMENTS, IDENTITIES, documents_named
 from rating.holds import ENDING, USER_DELETED, HoldName, holds_named
 from rating.names import NOBODY, Names, names_of
 from rating.plain import Plain
+from rating.received import INPUT, OFFSET, Numbers, Octets, Received, Records
 from schemas.account import Account, pack_account, unpack_account
+from schemas.canonical import IDENTITY_BYTES
 from schemas.documents import OPERATION, decode_body, document_key, encode_body
 from schemas.errors import InvalidInput, InvariantBroken
 from schemas.event import ACCOUNT_TYPES, Event, decode, peek
@@ -42,19 +44,20 @@ class Named:
     names: Names
     customers: dict[str, str]
     """By account key: the customers that the batch is about."""
-    identities: list[bytes]
+    identities: Octets
+    """A row each; some may come twice."""
     documents: list[str]
     """Keys of the documents that its events name."""
     holds: list[HoldName]
     """What its events name of holds."""
 
     @property
-    def received(self) -> Sequence[Received]:
+    def received(self) -> Records:
         """The records."""
         return self.names.received
 
 
-def name(received: Sequence[Received], max_future: int, *, isolate: bool = False) -> Named:
+def name(received: Records, max_future: int, *, isolate: bool = False) -> Named:
     """Reads a batch; `max_future` in microseconds. With `isolate` a record at which our own code fails becomes a dead
     letter `internal_error`, as in `decide_singly`."""
 
@@ -88,7 +91,14 @@ def name(received: Sequence[Received], max_future: int, *, isolate: bool = False
         if event.type in DOCUMENTS:
             documents.extend(document_key(event.tenant, kind, of) for kind, of in documents_named(event))
     identities = names.identities()
-    return Named(names, customers, identities + more if more else identities, documents, holds)
+    if more:
+        identities = np.concatenate((identities, digests_of(more, IDENTITY_BYTES)))
+    return Named(names, customers, identities, documents, holds)
+
+
+def digests_of(digests: Sequence[bytes], size: int) -> Octets:
+    """Digests of `size` bytes, a row each."""
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, size)
 
 
 @dataclass(slots=True)
@@ -120,8 +130,8 @@ class Decided:
 
     packed: PackedRecord
     encoded: bytes
-    identities: list[bytes]
-    contents: list[bytes]
+    booked: Octets
+    """See Decision."""
     messages: list[Message] = field(default_factory=list)
     strays: int = 0
     """Records that are sent on to their own partition."""
@@ -138,11 +148,11 @@ class Decided:
         return unpacked(self.packed)
 
 
-Find = Callable[[Sequence[bytes]], Mapping[bytes, bytes]]
-"""Of identities and claims, those that are booked, with their contents."""
+Find = Callable[[Octets], Mapping[bytes, bytes]]
+"""Of identities and claims, a row each, those that are booked, with their contents."""
 
 
-def nothing_booked(identities: Sequence[bytes]) -> Mapping[bytes, bytes]:
+def nothing_booked(identities: Octets) -> Mapping[bytes, bytes]:
     """The answer of an index that is empty."""
     return {}
 
@@ -194,7 +204,7 @@ def _look_up(
 ) -> None:
     """Looks up what deciding stopped for, and what the rest of the batch is likely to need."""
     wanted = unseen + values_counted(named.names, start, standing, book, position)
-    for identity, content in find(wanted).items():
+    for identity, content in find(digests_of(wanted, IDENTITY_BYTES)).items():
         standing.booked.setdefault(identity, content)
     standing.looked_up.update(wanted)
 
@@ -267,11 +277,11 @@ def _is_due(entries: int, opened_at: int, now: int) -> bool:
 def _form(decision: Decision, names: Names, start: int, position: int, place: Place, now: int) -> Decided:
     """The record of a decision on the batch's records from `start` on; `place` moves on only when that is made.
     OverflowError if it is too large."""
-    received = names.received[start : start + decision.count]
-    first_seq, next_seq = place.seq, place.seq + len(received)
+    first_seq, next_seq = place.seq, place.seq + decision.count
     opened_at = place.block_opened_at if place.block_entries else now
-    usage_next = _behind(received, USAGE, place.usage_next)
-    account_next = _behind(received, ACCOUNT, place.account_next)
+    columns_in = names.received.columns[:, start : start + decision.count]
+    usage_next = _behind(columns_in, USAGE, place.usage_next)
+    account_next = _behind(columns_in, ACCOUNT, place.account_next)
     closes = _is_due(next_seq - place.block_seq, opened_at, now)
     columns = decision.columns
     assert columns is not None
@@ -281,7 +291,7 @@ def _form(decision: Decision, names: Names, start: int, position: int, place: Pl
         RecordKind.ENTRIES,
         place.partition,
         first_seq,
-        len(received),
+        decision.count,
         usage_next,
         account_next,
         position,
@@ -304,16 +314,16 @@ def _form(decision: Decision, names: Names, start: int, position: int, place: Pl
     return Decided(
         record,
         encoded,
-        decision.identities,
-        decision.contents,
+        decision.booked,
         messages_of(decision, names, start, place.partition, place.partitions, first_seq),
         len(decision.reroutes),
     )
 
 
-def _behind(received: Sequence[Received], topic: int, stands: int) -> int:
+def _behind(received: Numbers, topic: int, stands: int) -> int:
     """The offset behind the last record of an input; where there is none, as it stands."""
-    return next((record.offset + 1 for record in reversed(received) if record.input == topic), stands)
+    of_topic = np.flatnonzero(received[INPUT] == topic)
+    return int(received[OFFSET, of_topic[-1]]) + 1 if len(of_topic) else stands
 
 
 def _place_operations(documents: dict[int, list[tuple[str, str, bytes]]], partition: int, first_seq: int) -> None:
@@ -350,13 +360,11 @@ def unpack_accounts(keys: Sequence[str], values: Sequence[bytes | None]) -> dict
     return {key: unpack_account(value) for key, value in zip(keys, values, strict=True) if value is not None}
 
 
-def received_from(records: Sequence[Any], input_topic: int, first: int) -> list[Received]:
-    """Kafka's records (timestamps in milliseconds) at or beyond offset `first`, as the decision takes them."""
-    return [
-        Received(input_topic, record.offset, record.timestamp * 1000, record.key, record.value)
-        for record in records
-        if record.offset >= first
-    ]
+def received_from(records: Sequence[Any], input_topic: int) -> Records:
+    """Kafka's records (timestamps in milliseconds), as the decision takes them."""
+    return Records.of(
+        [Received(input_topic, record.offset, record.timestamp * 1000, record.key, record.value) for record in records]
+    )
 
 
 def elsewhere(customers: Mapping[str, str], partition: int, home_of: Callable[[str], int]) -> dict[str, int]:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from rating.book import PriceBook
-from rating.decision import Received, Standing
+from rating.decision import Standing
+from rating.received import Octets, Records
 from schemas.account import Account
 from schemas.errors import Doubt, InvariantBroken, Unavailable
 from schemas.ids import partition_of
@@ -39,6 +40,7 @@ from streams.deciding import (
     closes_quietly,
     decide_batch,
     decide_singly,
+    digests_of,
     elsewhere,
     name,
     received_from,
@@ -140,7 +142,7 @@ class Delivery:
 
     generation: int
     after: int
-    records: list[Any]
+    records: Records
     acknowledge: Callable[[], None]
 
 
@@ -320,7 +322,7 @@ class Lane:
         async with aclosing(ledger.read(around.bootstrap, self.partition, start, end, next_seq=seq)) as records:
             async for offset, record in records:
                 if offset >= known.ledger_offset:
-                    index.add(*_booked(record), IndexPosition(offset + 1, record.next_seq))
+                    index.add(_booked(record), IndexPosition(offset + 1, record.next_seq))
                 if offset >= stands.offset:
                     gathered.update(record.accounts)
                     documents.update(documents_of(record))
@@ -378,10 +380,10 @@ class Lane:
             self.busy_since = time.monotonic()
             if delivery is not None:
                 self.idle_since = None
-            received = received_from(accounts, ACCOUNT, self._place.account_next)
+            parts = [received_from(accounts, ACCOUNT).since(self._place.account_next)] if accounts else []
             if delivery is not None:
-                received += await self._usage(delivery)
-            if received:
+                parts += await self._usage(delivery)
+            if received := Records.joined([part for part in parts if len(part)]):
                 await self._decide(received)
             if delivery is not None:
                 delivery.acknowledge()
@@ -390,21 +392,22 @@ class Lane:
             if self.idle_since is None:
                 self.idle_since = time.monotonic()
 
-    async def _usage(self, delivery: Delivery) -> list[Received]:
+    async def _usage(self, delivery: Delivery) -> list[Records]:
         """The usage records to decide; a hole before them, where it is not known to be one of markers, is read from
         Kafka."""
-        first = delivery.records[0].offset
+        first = int(delivery.records.offsets[0])
         chained = delivery.after != UNKNOWN and delivery.after == self._delivered_to
         usage_next = self._place.usage_next
-        missing: list[Any] = []
+        parts = [delivery.records]
         if not chained and first > usage_next:
             missing = await read_range(self.around.bootstrap, USAGE_EVENTS, self.partition, usage_next, first)
             if missing:
                 log.warning("partition %d: %d records were not delivered and are read", self.partition, len(missing))
-        self._delivered_to = delivery.records[-1].offset
-        return received_from([*missing, *delivery.records], USAGE, usage_next)
+                parts.insert(0, received_from(missing, USAGE))
+        self._delivered_to = int(delivery.records.offsets[-1])
+        return [part.since(usage_next) for part in parts]
 
-    async def _decide(self, received: list[Received]) -> None:
+    async def _decide(self, received: Records) -> None:
         around = self.around
         assert self._index is not None
         assert self._writer is not None
@@ -456,7 +459,7 @@ class Lane:
         after = self._applied
         for offset, chunk in zip(offsets, decided, strict=True):
             after = self._position_after(offset, chunk.packed)
-            self._index.add(chunk.identities, chunk.contents, IndexPosition(after.offset, after.seq))
+            self._index.add(chunk.booked, IndexPosition(after.offset, after.seq))
             accounts.update(chunk.packed.accounts)
             if chunk.says_more:
                 record = chunk.record
@@ -569,12 +572,6 @@ class Lane:
             await writer.stop()
 
 
-def _booked(record: LedgerRecord) -> tuple[list[bytes], list[bytes]]:
-    """All identities that a ledger record books, and their contents."""
-    identities: list[bytes] = []
-    contents: list[bytes] = []
-    for booked in record.entries.fingerprints if record.entries is not None else ():
-        for at in range(0, len(booked), FINGERPRINT_BYTES):
-            identities.append(booked[at : at + 16])
-            contents.append(booked[at + 16 : at + FINGERPRINT_BYTES])
-    return identities, contents
+def _booked(record: LedgerRecord) -> Octets:
+    """All that a ledger record books, identity and content end to end."""
+    return digests_of(record.entries.fingerprints if record.entries is not None else (), FINGERPRINT_BYTES)

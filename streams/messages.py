@@ -26,10 +26,10 @@ def messages_of(
     """The messages of a chunk of the batch, from its record `start` on, whose first entry has `first_seq`; second legs
     of transfers among the last."""
     messages: list[Message] = []
-    received, columns = names.received[start : start + decision.count], decision.columns
+    columns = decision.columns
     assert columns is not None
     for dead in decision.dead_letters:
-        record = received[dead.place]
+        record = names.received[start + dead.place]
         topic = INPUT_TOPICS[record.input]
         headers = {
             "reason": dead.reason,
@@ -58,7 +58,7 @@ def messages_of(
     for outgoing in decision.outgoing:
         event_id = f"{partition}-{first_seq + outgoing.place}-{told[outgoing.place]}"
         customer = names.customer[start + outgoing.place]
-        received_at = received[outgoing.place].received_at
+        received_at = int(names.received_at[start + outgoing.place])
         tell = _outgoing(outgoing, columns.tenant.at(outgoing.place), customer, received_at, event_id)
         told[outgoing.place] += 1
         messages.append(Message(BILLING_EVENTS, partition, customer.encode(), tell))
@@ -67,7 +67,7 @@ def messages_of(
         tell = _command(command, columns.tenant.at(command.place))
         messages.append(Message(ACCOUNT_EVENTS, home, command.customer.encode(), tell))
     for index, home in decision.reroutes:
-        record = received[index]
+        record = names.received[start + index]
         messages.append(Message(INPUT_TOPICS[record.input], home, record.key, record.value))
     return messages
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 import orjson
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from rating.book import PriceBook
 from rating.columns import FEWEST
-from rating.decision import Received, Standing
+from rating.decision import Standing
+from rating.received import Records
 from schemas.account import PAID, Account, Grant, account_key, new_account
 from schemas.catalog import CatalogVersion, from_document
-from schemas.ledger import USAGE
+from schemas.topics import USAGE_EVENTS
 from streams.announcing import announcements
 from streams.deciding import Place, decide_batch, name
+from streams.fetched import Blob, Columnar
 
 _WHEN: Final = 1_795_000_000_000_000
 _HOUR: Final = 3_600 * 10**6
@@ -33,13 +38,23 @@ def rehearse() -> int:
     """Decides and tells of a few plain events of a customer with a credit; how many ledger entries that makes."""
     book = PriceBook()
     book.add(CatalogVersion(1, None, 0, from_document(_CATALOGUE)))
-    batch = [Received(USAGE, number, _WHEN, _CUSTOMER.encode(), _event(number)) for number in range(2 * FEWEST)]
-    named = name(batch, _HOUR)
+    named = name(_fetched(2 * FEWEST), _HOUR)
     standing = Standing({account_key(_TENANT, _CUSTOMER): _account()}, {}, {})
     place = Place(0, "rehearsal", 0, 0, 0, 0, _WHEN)
     decided = [one for one in decide_batch(named, standing, book, 1, place, lambda: _WHEN) if one is not None]
     list(announcements([one.packed for one in decided]))
     return sum(one.packed.count for one in decided)
+
+
+def _fetched(count: int) -> Records:
+    """Plain events as they come from Kafka."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, -1, 1 << 20)
+    for number in range(count):
+        builder.append(number, _WHEN // 1_000, _CUSTOMER.encode(), _event(number), [])
+    place = TopicPartition(USAGE_EVENTS, 0)
+    records: Records
+    (records,) = Columnar(place, Blob(bytes(builder.build())), [], 0, None, None, True, READ_COMMITTED)
+    return records
 
 
 def _account() -> Account:

@@ -1,7 +1,7 @@
 """A Faust transport in which one event is one poll batch of one partition, read committed.
 
 Faust's own transport makes a message object, a stream event and an acknowledgement of every record: 4 to 25 thousand
-events a second, and it commits over an event whose agent raised. Here the records of a poll travel as they come, the
+events a second, and it commits over an event whose agent raised. Here the records of a poll travel in columns, the
 agent acknowledges the whole batch once it is decided, and what is committed is the prefix of batches acknowledged in
 delivery order.
 
@@ -13,7 +13,7 @@ says which offset was delivered before it: a lane that finds a hole reads it fro
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,9 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from rating.received import RECEIVED_AT, Records
 from schemas.kafka import FETCH_WAIT_MS
+from streams.fetched import in_columns, is_in_columns, records_of
 
 BATCH_MAX_RECORDS: Final = 40_000
 """A batch of one partition gathers up to this many records..."""
@@ -44,8 +46,8 @@ class Batch(NamedTuple):
     """Of the consumer group when it was read; of another generation than the current one it is to be dropped."""
     after: int
     """The last offset delivered before it in this generation, UNKNOWN for the first or if any were dropped."""
-    records: list[Any]
-    """aiokafka's records of one partition in offset order, with offset, timestamp, key and value; never empty."""
+    records: Records
+    """Of one partition in offset order; never empty."""
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):
@@ -60,19 +62,10 @@ class _CommittedThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(self, consumer: Any, *asked: Any, **named: Any) -> Any:
-        """As Faust does, but for the records that have come and wait: they are handed on as they were read.
-
-        aiokafka makes an object of another kind of each, with its topic, sizes and headers, which costs more than to
-        read it. What comes while this waits is of that kind, and has the same that is asked for here."""
-        for waiting in consumer._fetcher._records.values():
-            polled = getattr(waiting, "_partition_records", None)  # None: all of it was handed on, or it is an error
-            if polled is not None:
-                polled._consumer_record = _as_read
+        """As Faust does; from the first call on what is fetched comes in columns."""
+        if not is_in_columns(consumer._fetcher):
+            in_columns(consumer._fetcher)
         return await super()._fetch_records(consumer, *asked, **named)
-
-
-def _as_read(place: Any, record: Any) -> Any:
-    return record
 
 
 class BatchConsumer(driver.Consumer):
@@ -92,8 +85,7 @@ class BatchConsumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         if not records or self.should_stop:
             return
-        gathered = {tp: list(polled) for tp, polled in records.items()}
-        await self._gather(gathered, active, generation)
+        gathered = await self._gathered(records, active, generation)
         if not self.flow_active:
             self._break_chains(gathered, generation)
             try:
@@ -103,54 +95,60 @@ class BatchConsumer(driver.Consumer):
             return
         for tp, polled in gathered.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
-                self._break_chains({tp: polled}, generation)
-                continue
-            if not polled:
+                self._break_chains((tp,), generation)
                 continue
             if not (active is None or tp in active or tp in self._buffered_partitions):
-                self._break_chains({tp: polled}, generation)
+                self._break_chains((tp,), generation)
                 continue
             read = self._read_offset[tp]
-            if read is not None and polled[0].offset < read:
-                polled = [record for record in polled if record.offset >= read]
-                if not polled:
-                    continue
-            known, last = self._delivered.get(tp, (generation, UNKNOWN))
-            after = last if known == generation else UNKNOWN
-            newest = polled[-1]
-            self._delivered[tp] = (generation, newest.offset)
+            if read is not None:
+                polled = polled.since(read)
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            message = ConsumerMessage(
-                tp.topic,
-                tp.partition,
-                newest.offset,
-                newest.timestamp / 1000.0,
-                newest.timestamp_type,
-                None,
-                None,
-                Batch(tp.partition, generation, after, polled),  # type: ignore[arg-type]  # BatchSchema hands it on as it is
-                None,
-                0,
-                0,
-                TP(tp.topic, tp.partition),
-                generation_id=generation,
-            )
-            self._inflight[message.tp].append(newest.offset)
-            yield message.tp, message
+            for batch in _parts(polled):
+                if self.app.consumer_generation_id != generation:
+                    break
+                message = self._message(tp, batch, generation)
+                self._inflight[message.tp].append(message.offset)
+                yield message.tp, message
 
-    async def _gather(self, gathered: dict[TP, list[Any]], active: Any, generation: int) -> None:
+    def _message(self, tp: TP, records: Records, generation: int) -> ConsumerMessage:
+        known, last = self._delivered.get(tp, (generation, UNKNOWN))
+        after = last if known == generation else UNKNOWN
+        newest = int(records.offsets[-1])
+        self._delivered[tp] = (generation, newest)
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            newest,
+            int(records.columns[RECEIVED_AT, -1]) / 1e6,
+            0,
+            None,
+            None,
+            Batch(tp.partition, generation, after, records),  # type: ignore[arg-type]  # BatchSchema hands it on as it is
+            None,
+            0,
+            0,
+            TP(tp.topic, tp.partition),
+            generation_id=generation,
+        )
+
+    async def _gathered(self, first: Mapping[TP, list[Any]], active: Any, generation: int) -> dict[TP, Records]:
+        """What was polled, and what comes in a while after it."""
+        gathered = {tp: [records_of(polled)] for tp, polled in first.items() if polled}
         deadline = monotonic() + BATCH_LINGER_SECONDS
         while (
-            max(map(len, gathered.values())) < BATCH_MAX_RECORDS
+            max((sum(map(len, parts)) for parts in gathered.values()), default=BATCH_MAX_RECORDS) < BATCH_MAX_RECORDS
             and self.flow_active
             and self.app.consumer_generation_id == generation
             and (left := deadline - monotonic()) > 0
         ):
             more = await self._getmany(active_partitions=active, timeout=left)
             for tp, polled in more.items():
-                gathered.setdefault(tp, []).extend(polled)
+                if polled:
+                    gathered.setdefault(tp, []).append(records_of(polled))
+        return {tp: Records.joined(parts) for tp, parts in gathered.items()}
 
-    def _break_chains(self, dropped: dict[TP, list[Any]], generation: int) -> None:
+    def _break_chains(self, dropped: Iterable[TP], generation: int) -> None:
         """Taken from the fetcher and not delivered: the next batch must not look as if it followed the last."""
         for tp in dropped:
             self._delivered[tp] = (generation, UNKNOWN)
@@ -191,6 +189,16 @@ class BatchConsumer(driver.Consumer):
             self._acked.pop(tp, None)
             self._acked_index.pop(tp, None)
             self._committed_offset.pop(tp, None)
+
+
+def _parts(records: Records) -> Iterator[Records]:
+    """Records in as few parts of about one size as keep the bound of a batch."""
+    count = -(-len(records) // BATCH_MAX_RECORDS)
+    if count == 1:
+        yield records
+        return
+    for part in range(count):
+        yield records.part(len(records) * part // count, len(records) * (part + 1) // count)
 
 
 class BatchTransport(driver.Transport):

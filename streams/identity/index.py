@@ -4,13 +4,13 @@ It is a projection of the ledger, as the accounts are: it has a position of its 
 from there, and lost it is made again. Keys are the 16 bytes of an identity's digest, values the 8 of its content's;
 equality is on all 128 bits. An identity that is added again keeps its first content. Nothing is ever removed.
 
-What was added since the last flush is a dict, the memtable. When it is full it is frozen and a thread of the index
-writes it as a sorted run (`run.py`), publishes the manifest (`manifest.py`), and merges runs in slices of about a
+What was added since the last flush is the memtable (`memtable.py`). When it is full it is frozen and a thread of the
+index writes it as a sorted run (`run.py`), publishes the manifest (`manifest.py`), and merges runs in slices of about a
 millisecond (`merge.py`). The calling thread, the worker's event loop, waits for a disk only when a second memtable has
 filled before the first was written.
 
-Cost: 24 bytes of disk and 2.1 of memory an identity, up to four memtables (some 0.2 kB an entry) beside it; while runs
-merge, and until the grace of retired ones ends, their disk twice. One file descriptor a run.
+Cost: 24 bytes of disk and 2.1 of memory an identity, up to four memtables (some 50 bytes an entry) beside it; while
+runs merge, and until the grace of retired ones ends, their disk twice. One file descriptor a run.
 
 kill -9 at any instruction loses the memtable alone, and two processes may have the same directory open: `manifest.py`
 says why that is harmless. What is asked of the caller: add only what is committed to the ledger, in its order.
@@ -25,7 +25,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -33,14 +32,19 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import InvariantBroken
-from streams.identity.bloom import CONTENT_BYTES, IDENTITY_BYTES, ROW_BYTES, ROW_WORD, Probes, Rows
+from streams.identity.bloom import IDENTITY_BYTES, ROW_BYTES, ROW_WORD, Probes, Rows
 from streams.identity.files import Damaged, disk, retire, sweep
 from streams.identity.limits import Limits, Size
 from streams.identity.manifest import FORMAT, Manifest, Position, publish_manifest, read_manifest
+from streams.identity.memtable import Memtable
 from streams.identity.merge import Merge, due
 from streams.identity.run import Octets, Run, rows_of, write_run
+
+Digests = NDArray[np.uint8]
+"""Octets, a row each."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ _log: Final = logging.getLogger(__name__)
 class _Frozen:
     """A memtable that takes no more, and the position up to which it, with the runs, is complete."""
 
-    entries: dict[bytes, bytes]
+    entries: Memtable
     position: Position
 
 
@@ -71,7 +75,7 @@ class IdentityIndex:
         self._limits = limits
         self._executor = executor or ThreadPoolExecutor(1, "identity-index")
         self._owns_executor = executor is None
-        self._memtable: dict[bytes, bytes] = {}
+        self._memtable = Memtable()
         self._position = position
         # Set by the caller's thread when it is None, set back to None by whoever wrote it, under the lock.
         self._frozen: _Frozen | None = None
@@ -124,25 +128,27 @@ class IdentityIndex:
             filter_bytes=sum(run.filter.memory_bytes for run in runs),
         )
 
-    def find(self, identities: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Those of `identities` that are booked, with the content they were first booked with."""
-        if not identities:
+    def find(self, identities: Digests) -> dict[bytes, bytes]:
+        """Those of `identities`, a row each, that are booked, with the content they were first booked with."""
+        _check(identities, IDENTITY_BYTES)
+        if not len(identities):
             return {}
         # The frozen memtable before the runs: it leaves the one place only after it has come to the other.
         frozen, runs = self._frozen, self._runs
-        found = {identity: self._memtable[identity] for identity in self._memtable.keys() & identities}
+        found = self._memtable.find(identities)
         if frozen is not None:
-            found.update((identity, frozen.entries[identity]) for identity in frozen.entries.keys() & identities)
-        digests = np.frombuffer(_end_to_end(identities, IDENTITY_BYTES), dtype=ROW_WORD)
-        probes = Probes(digests.reshape(-1, IDENTITY_BYTES // 8))
+            found.update(frozen.entries.find(identities))
+        identities = np.ascontiguousarray(identities)
+        probes = Probes(identities.view(ROW_WORD))
         with disk(self._directory):
             # From the youngest to the oldest: the first content stands.
             for run in reversed(runs):
                 run.find(identities, probes, found)
         return found
 
-    def add(self, identities: Sequence[bytes], contents: Sequence[bytes], position: Position) -> None:
-        """Add what the ledger booked up to `position`; may raise what the background work met (`Unavailable`).
+    def add(self, bookings: Digests, position: Position) -> None:
+        """Add what the ledger booked up to `position`, identity and content of each end to end in a row; may raise what
+        the background work met (`Unavailable`).
 
         Repeating a call with its position changes nothing; an earlier position is `InvariantBroken`, and so is adding
         to an index that has none: it would answer "never seen" for all that was booked before.
@@ -151,11 +157,8 @@ class IdentityIndex:
             raise InvariantBroken(f"identity index in {self._directory} has no position: load it before adding")
         if position.ledger_offset < self._position.ledger_offset or position.seq < self._position.seq:
             raise InvariantBroken(f"identity index goes on from {self._position}, not back to {position}")
-        if len(identities) != len(contents):
-            raise InvariantBroken(f"{len(identities)} identities with {len(contents)} contents")
-        _end_to_end(identities, IDENTITY_BYTES)
-        _end_to_end(contents, CONTENT_BYTES)
-        deque(map(self._memtable.setdefault, identities, contents), maxlen=0)
+        _check(bookings, ROW_BYTES)
+        self._memtable.add(bookings)
         self._position = position
         bound = self._limits.memtable_entries
         if len(self._memtable) >= 2 * bound:
@@ -205,7 +208,7 @@ class IdentityIndex:
         self._work = None
         if self._owns_executor:
             self._executor.shutdown()
-        self._memtable = {}
+        self._memtable = Memtable()
         self._frozen = None
         self._runs = ()
 
@@ -213,7 +216,7 @@ class IdentityIndex:
         """Hand the memtable over to be written, unless the one before is still waiting."""
         if self._frozen is None and self._position is not None:
             self._frozen = _Frozen(self._memtable, self._position)
-            self._memtable = {}
+            self._memtable = Memtable()
 
     def _tend(self) -> None:
         """See to it that background work runs while there is any, and raise what it last met."""
@@ -285,9 +288,8 @@ class IdentityIndex:
             if frozen is None:
                 return
             runs = self._runs
-            if frozen.entries:
-                rows = rows_of(b"".join(frozen.entries.keys()), b"".join(frozen.entries.values()))
-                runs = (*runs, write_run(self._directory, rows))
+            if len(frozen.entries):
+                runs = (*runs, write_run(self._directory, frozen.entries.rows()))
             self._publish(runs, frozen.position)
             self._frozen = None
 
@@ -314,9 +316,6 @@ class IdentityIndex:
         sweep(self._directory, listed, grace_seconds=self._limits.grace_seconds, now=time.time())
 
 
-def _end_to_end(digests: Sequence[bytes], size: int) -> bytes:
-    """The digests laid end to end; `InvariantBroken` if they are not of `size` bytes."""
-    laid = b"".join(digests)
-    if len(laid) != size * len(digests):
-        raise InvariantBroken(f"{len(digests)} digests of {size} bytes have {len(laid)} bytes together")
-    return laid
+def _check(digests: Digests, size: int) -> None:
+    if digests.dtype != np.uint8 or digests.ndim != 2 or digests.shape[1] != size:
+        raise InvariantBroken(f"rows of {size} bytes are wanted, not {digests.dtype} of the shape {digests.shape}")

@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 import weakref
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import InvariantBroken
 from streams.identity.bloom import (
@@ -35,6 +35,8 @@ from streams.identity.manifest import RunEntry
 
 CHECK_ROWS = 65_536
 """Rows read at once while a run is checked: 1.5 MB, so that opening a large run takes no memory to speak of."""
+
+Digests = NDArray[np.uint8]
 
 Octets = bytes | bytearray | memoryview
 """Digests laid end to end (of a contiguous numpy array: its `data`)."""
@@ -113,10 +115,10 @@ class Run:
         if checksum != self.entry.checksum:
             raise Damaged(f"run {self.entry.name} has checksum {checksum:#010x}, not {self.entry.checksum:#010x}")
 
-    def find(self, identities: Sequence[bytes], probes: Probes, found: dict[bytes, bytes]) -> None:
+    def find(self, identities: Digests, probes: Probes, found: dict[bytes, bytes]) -> None:
         """Put into `found`, over what is there, the contents of those of the batch that this run holds."""
         for index, start, end in zip(*self.filter.candidates(probes), strict=True):
-            identity = identities[index]
+            identity = identities[index].tobytes()
             rows = self.read(start, end)
             at = rows.find(identity)
             while at > 0 and at % ROW_BYTES:  # the same bytes, but across two rows

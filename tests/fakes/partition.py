@@ -6,14 +6,17 @@ Its `restart` forgets all memory and goes on from the ledger alone, as a worker 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from rating.book import PriceBook
-from rating.decision import Received, Standing
+from rating.decision import Standing
+from rating.received import Received, Records
 from schemas.account import Account, account_key, new_account, unpack_account
 from schemas.billing_events import BILLING_EVENTS
 from schemas.catalog import CatalogVersion, parse
@@ -79,8 +82,8 @@ class MemoryPartition:
 
     def take(self, records: Sequence[Received], *, singly: bool = False, fewest: int | None = None) -> list[Decided]:
         """Decides a batch and makes it fact; from `fewest` plain events on in columns."""
-        named = name(records, MAX_FUTURE, isolate=singly)
-        booked = {identity: self.booked[identity] for identity in named.identities if identity in self.booked}
+        named = name(Records.of(records), MAX_FUTURE, isolate=singly)
+        booked = found_in(self.booked, named.identities)
         away = elsewhere(
             named.customers, self.place.partition, lambda customer: partition_of(customer, self.partitions)
         )
@@ -95,12 +98,12 @@ class MemoryPartition:
             self.book.position,
             self.place,
             lambda: NOW,
-            lambda wanted: {identity: known[identity] for identity in wanted if identity in known},
+            lambda wanted: found_in(known, wanted),
         )
         decided = [chunk for chunk in deciding_it if chunk is not None]
         for chunk in decided:
-            for identity, content in zip(chunk.identities, chunk.contents, strict=True):
-                self.booked.setdefault(identity, content)
+            for booked_now in rows_as_bytes(chunk.booked):
+                self.booked.setdefault(booked_now[:16], booked_now[16:])
             self.documents.update(documents_of(chunk.record))
             for message in chunk.messages:
                 check_told(message)
@@ -144,6 +147,21 @@ class MemoryPartition:
     def rows(self) -> list[dict[str, Any]]:
         """Every entry so far."""
         return rows_of(self.decided)
+
+
+def record_at(*offsets: int, received_at: int = NOW) -> Records:
+    """Records of usage at these offsets."""
+    return Records.of([Received(USAGE, offset, received_at, b"k", b"v") for offset in offsets])
+
+
+def rows_as_bytes(digests: NDArray[np.uint8]) -> list[bytes]:
+    """Digests, one a row, as bytes."""
+    return [row.tobytes() for row in digests]
+
+
+def found_in(booked: Mapping[bytes, bytes], identities: NDArray[np.uint8]) -> dict[bytes, bytes]:
+    """What an index that holds these answers."""
+    return {identity: booked[identity] for identity in rows_as_bytes(identities) if identity in booked}
 
 
 def check_told(message: Message) -> None:

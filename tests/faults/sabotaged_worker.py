@@ -34,10 +34,10 @@ def deciding() -> None:
     """Whatever names the model `poison` cannot be decided."""
     one = rating.decide.decide_one
 
-    def raising(chunk: Any, index: int, record: Any, event: Any, key: str) -> None:
+    def raising(chunk: Any, index: int, received_at: int, event: Any, key: str) -> None:
         if event.data.get("model") == "poison":
             raise ZeroDivisionError("sabotage: deciding raises")
-        one(chunk, index, record, event, key)
+        one(chunk, index, received_at, event, key)
 
     rating.decide.decide_one = raising
     assert not issubclass(ZeroDivisionError, InvalidInput)

@@ -22,12 +22,13 @@ from schemas.account import account_key, unpack_account
 from schemas.catalog import parse
 from schemas.errors import InvariantBroken
 from schemas.ids import partition_of
-from schemas.ledger import RecordKind, rows
+from schemas.ledger import USAGE, RecordKind, rows
 from schemas.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS, USAGE_RATED
 from streams import catalogue, ledger
 from streams.accounts.port import Position
 from streams.accounts.redis import RedisAccounts
+from streams.deciding import received_from
 from streams.inputs import read_range
 from streams.lane import BEAT_SECONDS, Delivery, Lane, Surroundings
 from streams.measures import Measures
@@ -89,7 +90,7 @@ class Bench:
 
     def delivery(self, records: list[Any], *, after: int = UNKNOWN) -> Delivery:
         """A batch; its acknowledgement is noted by its last offset."""
-        return Delivery(1, after, records, lambda: self.acknowledged.append(records[-1].offset))
+        return Delivery(1, after, received_from(records, USAGE), lambda: self.acknowledged.append(records[-1].offset))
 
     async def decided(self, records: list[Any]) -> None:
         """Waits until a batch is acknowledged."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, Final
 
-from rating.decision import Received
+from rating.received import Received
 from schemas.catalog import CatalogVersion, parse
 from schemas.ledger import ACCOUNT, USAGE
 from schemas.outcome import Outcome

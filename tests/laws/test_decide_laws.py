@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rating.decision import Received
+from rating.received import Received
 from schemas.account import unpack_account
 from schemas.ledger import ACCOUNT, USAGE
 from schemas.limits import AMOUNT_MAX_NANOS

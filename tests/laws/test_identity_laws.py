@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.identity import IdentityIndex, Limits, Position
+from tests.fakes.digests import laid
 from tests.fakes.executors import StepExecutor
 
 LEDGER = "ledger"
@@ -74,7 +75,7 @@ class IdentityIndexIsAFoldOfTheLedger(RuleBasedStateMachine):
         executor = StepExecutor()
         index = IdentityIndex.open(self.directory, LEDGER, limits=self.limits, executor=executor)
         if index.position is None:
-            assert index.find(IDENTITIES) == {}
+            assert index.find(laid(IDENTITIES)) == {}
             chunks = [
                 (b"".join(identity for identity, _ in record), b"".join(content for _, content in record))
                 for record in self.ledger[:loaded]
@@ -92,9 +93,7 @@ class IdentityIndexIsAFoldOfTheLedger(RuleBasedStateMachine):
     def fold_one(self, process: Process) -> None:
         offset = process.position.ledger_offset
         record = self.ledger[offset]
-        process.index.add(
-            [identity for identity, _ in record], [content for _, content in record], self.position(offset + 1)
-        )
+        process.index.add(laid([identity + content for identity, content in record], 24), self.position(offset + 1))
 
     def check(self, process: Process) -> None:
         """The index answers as the ledger up to its position does, to all questions."""
@@ -103,7 +102,7 @@ class IdentityIndexIsAFoldOfTheLedger(RuleBasedStateMachine):
             for identity, content in record:
                 model.setdefault(identity, content)
         assert process.position == self.position(process.position.ledger_offset)
-        assert process.index.find(IDENTITIES) == model
+        assert process.index.find(laid(IDENTITIES)) == model
 
     @rule(record=records)
     def book(self, record: list[Booking]) -> None:

@@ -17,6 +17,7 @@ from schemas.plain_digests import digests
 from schemas.plain_scan import ABSENT, COUNTS, TENANT, TIME, Scanned, scan
 from schemas.plain_tokens import PlainTokens, plain_content, read_plain
 from schemas.spans import Spans
+from tests.fakes.digests import ends
 
 TEXTS = ("id", "source", "customer", "tenant", "time", "datacontenttype")
 OF_DATA = ("session_id", "model", "message_id", "user_id", "device_id", "allocation_id")
@@ -133,7 +134,7 @@ def _agrees(scanned: Scanned, row: int, read: PlainTokens | None) -> None:
 @example([b"{}", b'{"data":{}}', b'{"data":{}', b'{"id":"a","id":"b"}'])
 def test_what_is_scanned_is_what_the_decoder_reads(values: list[bytes]) -> None:
     """Texts, counts and times of every record that is taken for plain, and its digests."""
-    scanned = scan(values)
+    scanned = scan(*ends(values))
     for row, read in enumerate(map(read_plain, values)):
         if scanned.plain[row]:
             _agrees(scanned, row, read)
@@ -156,7 +157,7 @@ def test_what_senders_write_is_scanned() -> None:
     most = {**least, "tenantid": "t", "time": "2026-11-01T00:00:00.123456Z", "datacontenttype": "application/json"}
     most["data"] = {**data, **more}
     sent = [json.dumps(least), json.dumps(most), json.dumps(most, separators=(",", ":")), json.dumps(most, indent=2)]
-    scanned = scan([text.encode() for text in sent])
+    scanned = scan(*ends([text.encode() for text in sent]))
     assert scanned.plain.all()
     assert scanned.times.tolist()[0] == ABSENT
     assert _text(scanned, TIME, 1) == most["time"]
@@ -176,6 +177,6 @@ def test_a_record_beyond_what_a_plain_one_takes_goes_the_general_way() -> None:
             "data": {"session_id": "s", "model": "m", "input_tokens": 3, "output_tokens": 4},
         }
     ).encode()
-    scanned = scan([least, least + b" " * 5_000, least])
+    scanned = scan(*ends([least, least + b" " * 5_000, least]))
     assert scanned.plain.tolist() == [True, False, True]
     assert [_text(scanned, 0, row) for row in (0, 2)] == ["1", "1"]

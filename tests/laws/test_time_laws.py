@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.errors import InvalidInput
 from schemas.period import parse_time
 from schemas.plain_scan import scan
+from tests.fakes.digests import ends
 
 USUAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
@@ -49,7 +50,7 @@ def test_times_that_are_scanned_are_those_read_alone(alike: list[str], other: li
     """All of one spelling or not, well written or not; what one is refused for costs no other. None that is well
     written, to the millisecond, takes the general way."""
     texts = alike + other
-    scanned = scan([record(text) for text in texts])
+    scanned = scan(*ends([record(text) for text in texts]))
     for row, text in enumerate(texts):
         if scanned.plain[row]:
             assert scanned.times[row] == alone(text)

@@ -10,6 +10,7 @@ import pytest
 
 from rating.book import CompiledMeter
 from rating.decision import Standing
+from rating.received import Records
 from schemas.ledger import ACCOUNT, USAGE, LedgerRecord, RecordKind, rows
 from schemas.ledger_packed import decode_record
 from schemas.limits import (
@@ -31,7 +32,18 @@ from streams.deciding import (
     received_from,
 )
 from streams.ledger import LedgerReader
-from tests.fakes.partition import MAX_FUTURE, NOW, MemoryPartition, event, granted, paid, refunded, reported, tokens
+from tests.fakes.partition import (
+    MAX_FUTURE,
+    NOW,
+    MemoryPartition,
+    event,
+    granted,
+    paid,
+    refunded,
+    reported,
+    rows_as_bytes,
+    tokens,
+)
 
 DAY = 86_400 * 10**6
 
@@ -258,9 +270,10 @@ def test_a_fault_in_decoding_costs_its_record_alone_where_it_is_isolated(monkeyp
 def test_what_a_refund_is_about_is_looked_up_with_it() -> None:
     """A batch names its events' identities, their claims, and those that they only ask about."""
     partition = MemoryPartition()
-    named = name([partition.received(value) for value in (tokens(1), paid(2), refunded(3), b"")], MAX_FUTURE)
+    sent = [partition.received(value) for value in (tokens(1), paid(2), refunded(3), b"")]
+    named = name(Records.of(sent), MAX_FUTURE)
     # An identity each; a payment; a refund, its payment and whether that paid an invoice.
-    assert len(named.identities) == len(set(named.identities)) + 1 == 1 + 2 + 4
+    assert len(named.identities) == len(set(rows_as_bytes(named.identities))) + 1 == 1 + 2 + 4
     assert [named.names.key(place) for place in range(4)] == ["7:default:c"] * 3 + [""]
     assert named.customers == {"7:default:c": "c"}
 
@@ -281,7 +294,7 @@ def test_blocks_close_by_age_by_size_or_by_a_record_of_their_own() -> None:
     clock = [NOW]
 
     def take(*values: Any) -> LedgerRecord:
-        named = name([partition.received(value) for value in values], MAX_FUTURE)
+        named = name(Records.of([partition.received(value) for value in values]), MAX_FUTURE)
         standing = Standing(partition.accounts, {}, {})
         _, decided = decide_batch(named, standing, partition.book, 1, partition.place, lambda: clock[0])
         assert decided is not None
@@ -335,7 +348,7 @@ def test_records_below_the_position_are_left_out() -> None:
         key: bytes | None = None
         value: bytes | None = b"v"
 
-    found = received_from([Kafka(3), Kafka(7), Kafka(8)], ACCOUNT, 7)
+    found = received_from([Kafka(3), Kafka(7), Kafka(8)], ACCOUNT).since(7)
     assert [(record.input, record.offset, record.received_at) for record in found] == [(1, 7, 5_000), (1, 8, 5_000)]
 
 
@@ -350,7 +363,7 @@ def test_a_batch_is_decided_wholly_under_the_position_it_began_with() -> None:
     from schemas.catalog import CatalogVersion, parse
 
     partition = MemoryPartition()
-    named = name([partition.received(reported(n)) for n in range(CHUNK_MAX_RECORDS + 1)], MAX_FUTURE)
+    named = name(Records.of([partition.received(reported(n)) for n in range(CHUNK_MAX_RECORDS + 1)]), MAX_FUTURE)
     standing = Standing(partition.accounts, {}, {})
     chunks = decide_batch(named, standing, partition.book, 1, partition.place, lambda: NOW)
     next(chunks)

@@ -35,7 +35,7 @@ from streams.transaction import Fenced
 from streams.transport import UNKNOWN
 from tests.fakes.accounts import MemoryAccounts
 from tests.fakes.holds import NoHolds
-from tests.fakes.partition import MemoryPartition, paid, released, tokens
+from tests.fakes.partition import MemoryPartition, paid, record_at, released, rows_as_bytes, tokens
 
 
 def lane(tmp_path: Path, accounts: MemoryAccounts | None = None) -> Lane:
@@ -58,7 +58,7 @@ def lane(tmp_path: Path, accounts: MemoryAccounts | None = None) -> Lane:
 
 
 def delivery(number: int = 0) -> Delivery:
-    return Delivery(1, UNKNOWN, [number], lambda: None)
+    return Delivery(1, UNKNOWN, record_at(number), lambda: None)
 
 
 async def test_a_lane_holds_the_flow_back_when_it_has_enough(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ async def test_a_lane_holds_the_flow_back_when_it_has_enough(tmp_path: Path) -> 
     assert not one_more.done()
     first = waiting.deliveries.get_nowait()
     await one_more
-    rest = [waiting.deliveries.get_nowait().records for _ in range(DELIVERIES_WAITING)]
-    assert [first.records, *rest] == [[number] for number in range(DELIVERIES_WAITING + 1)]
+    rest = [waiting.deliveries.get_nowait() for _ in range(DELIVERIES_WAITING)]
+    assert [one.records.offsets.tolist() for one in (first, *rest)] == [[at] for at in range(DELIVERIES_WAITING + 1)]
 
 
 async def test_a_lane_that_stops_lets_go_of_whoever_waits_to_deliver(tmp_path: Path) -> None:
@@ -239,16 +239,14 @@ def test_the_ledger_alone_tells_what_is_booked() -> None:
     partition = MemoryPartition()
     partition.usage(tokens(1), b"", tokens(1), released(2))
     partition.account(paid(3, order_id="o"))
-    identities: list[bytes] = []
-    contents: list[bytes] = []
+    booked: list[bytes] = []
     for chunk in partition.decided:
-        named, said = _booked(chunk.record)
-        identities += named
-        contents += said
-        assert (named, said) == (chunk.identities, chunk.contents)
-    assert len(identities) == len(set(identities)) == 1 + 2 + 3
-    assert dict(zip(identities, contents, strict=True)) == partition.booked
-    assert _booked(genesis(0, 0)) == ([], [])
+        of_record = rows_as_bytes(_booked(chunk.record))
+        booked += of_record
+        assert of_record == rows_as_bytes(chunk.booked)
+    assert len(booked) == 1 + 2 + 3
+    assert {one[:16]: one[16:] for one in booked} == partition.booked
+    assert not len(_booked(genesis(0, 0)))
 
 
 async def test_a_lane_that_cannot_open_for_want_of_kafka_beats_on(

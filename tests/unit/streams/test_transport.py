@@ -12,10 +12,7 @@ from typing import Any
 
 import faust
 import pytest
-from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import IllegalStateError
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 from faust.events import Event
 from faust.transport import consumer as faust_consumer
@@ -23,8 +20,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from schemas.kafka import FETCH_WAIT_MS
-from streams.transport import UNKNOWN, Batch, BatchConsumer, BatchSchema, BatchTransport, _as_read
+from schemas.ledger import USAGE
+from streams.fetched import is_in_columns
+from streams.transport import UNKNOWN, Batch, BatchConsumer, BatchSchema, BatchTransport
 from streams.worker import build_app
+from tests.fakes.partition import record_at
 
 PLACE = TP("usage.events", 3)
 OTHER = TP("usage.events", 4)
@@ -314,7 +314,7 @@ async def test_a_revoked_partition_is_committed_and_then_forgotten(monkeypatch: 
 
 async def test_the_agent_gets_the_batch_as_it_is() -> None:
     """The schema decodes nothing."""
-    batch = Batch(PLACE.partition, 1, UNKNOWN, records(0))
+    batch = Batch(PLACE.partition, 1, UNKNOWN, record_at(0))
 
     class Message:
         value = batch
@@ -324,34 +324,66 @@ async def test_the_agent_gets_the_batch_as_it_is() -> None:
     assert event.key is None
 
 
-def test_records_that_wait_are_handed_on_as_they_were_read() -> None:
-    """aiokafka's own objects of them, with all that is asked of a record."""
-    builder = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, -1, 10_000)
-    assert builder.append(0, 1_795_000_000_000, b"key", b"value", []) is not None
-    batches = MemoryRecords(bytes(builder.build()))
-    polled = PartitionRecords(PLACE, batches, [], 0, None, None, True, READ_COMMITTED)
-    polled._consumer_record = _as_read
-    (record,) = polled
-    assert (record.offset, record.timestamp, record.key, record.value) == (0, 1_795_000_000_000, b"key", b"value")
-    assert record.timestamp_type == 0
+async def test_a_poll_beyond_the_bound_is_several_batches_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of about one size; each is acknowledged by itself."""
+    monkeypatch.setattr("streams.transport.BATCH_MAX_RECORDS", 4)
+    consumer = made({PLACE: records(*range(9))}, {PLACE: records(9)})
+    assert await take(consumer) == [(3, UNKNOWN, [0, 1, 2]), (3, 2, [3, 4, 5]), (3, 5, [6, 7, 8])]
+    assert list(consumer._inflight[PLACE]) == [2, 5, 8]
+    assert await take(consumer) == [(3, 8, [9])]
 
 
-async def test_what_waits_in_the_fetcher_is_marked_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results with records; not those that are spent, nor errors."""
+async def test_a_rebalance_between_parts_of_a_poll_drops_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns the partition next reads it again."""
+    monkeypatch.setattr("streams.transport.BATCH_MAX_RECORDS", 2)
+    consumer = made({PLACE: records(0, 1, 2, 3)}, {PLACE: records(2, 3)})
+    first = []
+    async for _, message in consumer.getmany(0.0):
+        first.append(message.value.records.offsets.tolist())
+        consumer.app.consumer_generation_id = 8
+    assert first == [[0, 1]]
+    assert await take(consumer) == [(3, UNKNOWN, [2, 3])]
+
+
+async def test_what_came_in_columns_and_what_came_before_are_one_batch() -> None:
+    """aiokafka's own objects of what was fetched before it was told, and columns after."""
+    consumer = made({PLACE: records(0, 1)})
+    more = deque([{PLACE: [record_at(2, 3), record_at(4)]}, {PLACE: []}])
+
+    async def getmany(active_partitions: Any, timeout: float) -> Any:
+        return more.popleft() if more else {}
+
+    consumer._getmany = getmany  # type: ignore[method-assign]
+    (batch,) = [batch async for _, batch in as_batches(consumer)]
+    assert [record.offset for record in batch.records] == [0, 1, 2, 3, 4]
+    assert {(record.input, record.key, record.value) for record in batch.records} == {(USAGE, b"k", b"v")}
+    assert batch.records[0].received_at == 5_000_000
+
+
+async def as_batches(consumer: Scripted) -> AsyncIterator[tuple[TP, Batch]]:
+    async for tp, message in consumer.getmany(0.0):
+        yield tp, message.value
+
+
+async def test_what_is_fetched_comes_in_columns_from_the_first_call_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fetcher is told once; what is asked of it is what Faust asks."""
     asked: list[Any] = []
 
     async def fetched(self: Any, consumer: Any, *given: Any, **named: Any) -> dict[str, str]:
         asked.append((consumer, given, named))
         return {"records": "all"}
 
+    class Fetcher:
+        async def _proc_fetch_request(self) -> None:
+            """Nothing."""
+
     monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetched)
     thread = made()._new_consumer_thread()
-    full, spent, error = SimpleNamespace(_partition_records=SimpleNamespace()), SimpleNamespace(), SimpleNamespace()
-    spent._partition_records = None
-    consumer = SimpleNamespace(_fetcher=SimpleNamespace(_records={1: full, 2: spent, 3: error}))
-    assert await thread._fetch_records(consumer, {PLACE}, timeout=1.0, max_records=5) == {"records": "all"}
-    assert full._partition_records._consumer_record is _as_read
-    assert asked == [(consumer, ({PLACE},), {"timeout": 1.0, "max_records": 5})]
-    source = inspect.getsource(PartitionRecords._unpack_records)
-    assert "self._consumer_record(tp, record)" in source
-    assert "self._partition_records" in inspect.getsource(FetchResult.getall)
+    consumer = SimpleNamespace(_fetcher=Fetcher())
+    told = set()
+    for _ in range(2):
+        assert await thread._fetch_records(consumer, {PLACE}, timeout=1.0, max_records=5) == {"records": "all"}
+        assert is_in_columns(consumer._fetcher)
+        told.add(consumer._fetcher._proc_fetch_request.__func__)
+    assert len(told) == 1
+    assert asked == 2 * [(consumer, ({PLACE},), {"timeout": 1.0, "max_records": 5})]

@@ -13,6 +13,7 @@ from schemas.errors import InvariantBroken
 from streams.lane import DELIVERIES_WAITING, Delivery, Lane
 from streams.transport import UNKNOWN, Batch
 from streams.worker import EXIT_INVARIANT, Lanes, Worker, build_app
+from tests.fakes.partition import record_at
 
 
 def worker(tmp_path: Path) -> Worker:
@@ -28,7 +29,7 @@ def worker(tmp_path: Path) -> Worker:
 
 
 def delivery() -> Delivery:
-    return Delivery(1, UNKNOWN, [1], lambda: None)
+    return Delivery(1, UNKNOWN, record_at(1), lambda: None)
 
 
 async def test_lanes_open_with_their_assignment_and_end_with_its_revocation(tmp_path: Path) -> None:
@@ -83,11 +84,11 @@ async def test_a_batch_of_an_older_generation_is_not_delivered(tmp_path: Path) -
         def ack(self) -> None:
             """Nothing."""
 
-    record = object()
+    records = record_at(1)
     made._app.consumer_generation_id = 2
-    await made._dispatch(Event(), Batch(4, 1, 5, [record]))
-    await made._dispatch(Event(), Batch(4, 2, 5, [record]))
-    assert seen == [(4, 5, [record])]
+    await made._dispatch(Event(), Batch(4, 1, 5, records))
+    await made._dispatch(Event(), Batch(4, 2, 5, records))
+    assert seen == [(4, 5, records)]
 
 
 @pytest.mark.parametrize(("error", "code"), [(InvariantBroken("x"), EXIT_INVARIANT), (RuntimeError("x"), 1)])

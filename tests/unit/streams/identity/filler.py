@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from streams.identity import IdentityIndex, Limits, Position
+from tests.fakes.digests import booked
 
 BATCH = 200
 LEDGER = "endless"
@@ -30,7 +31,8 @@ def main() -> None:
     assert index.position is not None
     start = offset = index.position.ledger_offset
     while True:
-        index.add(*record(offset))
+        identities, contents, position = record(offset)
+        index.add(booked(identities, contents), position)
         offset += 1
         if offset == start + PUBLISHED_AFTER:
             print("published", flush=True)

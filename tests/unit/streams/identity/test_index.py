@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from schemas.errors import InvariantBroken, Unavailable
 from streams.identity import IdentityIndex, Limits, Position
 from streams.identity.manifest import MANIFEST_NAME, read_manifest
+from tests.fakes.digests import booked, laid
 from tests.fakes.executors import StepExecutor
 
 LEDGER = "ledger-1"
@@ -37,13 +40,13 @@ def add(index: IdentityIndex, numbers: range) -> None:
     """Add these, as one ledger record."""
     before = index.position
     assert before is not None
-    index.add(*bookings(numbers), Position(before.ledger_offset + 1, before.seq + len(numbers)))
+    index.add(booked(*bookings(numbers)), Position(before.ledger_offset + 1, before.seq + len(numbers)))
 
 
 def assert_holds(index: IdentityIndex, numbers: range) -> None:
     """Just these of many are found, each with its content."""
     asked = [identity(number) for number in range(numbers.stop + 100)]
-    assert index.find(asked) == dict(zip(*bookings(numbers), strict=True))
+    assert index.find(laid(asked)) == dict(zip(*bookings(numbers), strict=True))
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_a_directory_without_an_index_opens_empty_and_without_a_position(tmp_pat
     """A new index knows nothing and says so, in a directory it makes itself."""
     index = IdentityIndex.open(tmp_path / "deep" / "down", LEDGER)
     assert index.position is None
-    assert index.find([identity(1)]) == {}
+    assert index.find(laid([identity(1)])) == {}
     index.close()
 
 
@@ -90,23 +93,23 @@ def test_what_was_added_is_found_with_its_content_and_nothing_else_is(
 
 def test_asking_for_nothing_finds_nothing(index: IdentityIndex) -> None:
     """An empty batch is a batch."""
-    assert index.find([]) == {}
+    assert index.find(laid([])) == {}
 
 
 def test_an_identity_added_again_keeps_its_first_content(index: IdentityIndex, executor: StepExecutor) -> None:
     """Within a call, in memory, across runs, and after they have merged, the first content stands."""
     first, second = content(1), content(2)
-    index.add([identity(0), identity(0)], [first, second], Position(1, 2))
-    assert index.find([identity(0)]) == {identity(0): first}
+    index.add(booked([identity(0)] * 2, [first, second]), Position(1, 2))
+    assert index.find(laid([identity(0)])) == {identity(0): first}
     for offset in range(2, 12):
-        index.add([identity(0)], [second], Position(offset, offset))
+        index.add(booked([identity(0)], [second]), Position(offset, offset))
         index.flush()
-        assert index.find([identity(0)]) == {identity(0): first}
+        assert index.find(laid([identity(0)])) == {identity(0): first}
     add(index, range(1, 20))
     executor.step()
     assert index.size().runs < SMALL.fan_in
     assert index.size().identities == 20
-    assert index.find([identity(0)]) == {identity(0): first}
+    assert index.find(laid([identity(0)])) == {identity(0): first}
 
 
 def test_identities_that_share_half_their_digest_are_told_apart(index: IdentityIndex, executor: StepExecutor) -> None:
@@ -117,41 +120,40 @@ def test_identities_that_share_half_their_digest_are_told_apart(index: IdentityI
     contents = [content(number) for number in range(200)]
     for start in range(0, 200, 10):
         part = slice(start, start + 10)
-        index.add(alike[part], contents[part], Position(start + 10, start + 10))
+        index.add(booked(alike[part], contents[part]), Position(start + 10, start + 10))
         executor.step()
     strangers = [half + number.to_bytes(8, "big") for number in range(100, 200)]
-    assert index.find(alike + strangers) == dict(zip(alike, contents, strict=True))
+    assert index.find(laid(alike + strangers)) == dict(zip(alike, contents, strict=True))
 
 
 def test_an_index_without_a_position_takes_nothing(tmp_path: Path) -> None:
     """Adding to an index that was never loaded would make all that was booked before look new."""
     index = IdentityIndex.open(tmp_path, LEDGER)
     with pytest.raises(InvariantBroken, match="load it before"):
-        index.add(*bookings(range(1)), Position(1, 1))
+        index.add(booked(*bookings(range(1))), Position(1, 1))
     index.close()
 
 
 def test_the_position_never_goes_back(index: IdentityIndex) -> None:
     """The same position again changes nothing; an earlier one is refused."""
-    index.add(*bookings(range(3)), Position(5, 3))
-    index.add(*bookings(range(3)), Position(5, 3))
+    index.add(booked(*bookings(range(3))), Position(5, 3))
+    index.add(booked(*bookings(range(3))), Position(5, 3))
     assert index.size().identities == 3
     for earlier in (Position(4, 3), Position(5, 2)):
         with pytest.raises(InvariantBroken, match="not back"):
-            index.add(*bookings(range(1)), earlier)
+            index.add(booked(*bookings(range(1))), earlier)
     assert index.position == Position(5, 3)
 
 
 @pytest.mark.parametrize(
-    ("identities", "contents"),
-    [([b"short"], [content(0)]), ([identity(0)], [b"short"]), ([identity(0)], []), ([], [content(0)])],
+    "bookings",
+    [laid([bytes(16)]), laid([bytes(25)], 25), np.zeros(24, np.uint8), np.zeros((1, 24), np.int8)],
+    ids=["no content", "a byte more", "no rows", "no octets"],
 )
-def test_digests_of_another_length_are_refused(
-    index: IdentityIndex, identities: list[bytes], contents: list[bytes]
-) -> None:
-    """16 and 8 bytes, one content an identity, or nothing is added."""
+def test_digests_of_another_length_are_refused(index: IdentityIndex, bookings: NDArray[Any]) -> None:
+    """16 and 8 bytes in a row, or nothing is added."""
     with pytest.raises(InvariantBroken):
-        index.add(identities, contents, Position(1, 1))
+        index.add(bookings, Position(1, 1))
     assert index.position == START
     assert index.size().identities == 0
 
@@ -159,7 +161,7 @@ def test_digests_of_another_length_are_refused(
 def test_asking_for_a_digest_of_another_length_is_refused(index: IdentityIndex) -> None:
     """A question that has no answer is not answered "never seen"."""
     with pytest.raises(InvariantBroken):
-        index.find([identity(0), b"short"])
+        index.find(laid([bytes(15)], 15))
 
 
 def test_a_flushed_index_opens_at_its_position_with_all_it_held(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_a_flushed_index_opens_at_its_position_with_all_it_held(tmp_path: Path) 
 
 def test_a_flush_without_new_identities_still_moves_the_position(tmp_path: Path, index: IdentityIndex) -> None:
     """Records that book nothing advance the index without a run."""
-    index.add([], [], Position(9, 50))
+    index.add(booked([], []), Position(9, 50))
     index.flush()
     manifest = read_manifest(tmp_path)
     assert manifest is not None
@@ -184,12 +186,12 @@ def test_the_ledger_to_fold_again_is_bounded_also_where_it_books_nothing(
     tmp_path: Path, index: IdentityIndex, executor: StepExecutor
 ) -> None:
     """Entries that book nothing new make the index publish as well, once there are many."""
-    index.add([], [], Position(1, SMALL.replay_entries - 1))
+    index.add(booked([], []), Position(1, SMALL.replay_entries - 1))
     executor.step()
     manifest = read_manifest(tmp_path)
     assert manifest is not None
     assert manifest.position == START
-    index.add([], [], Position(2, SMALL.replay_entries))
+    index.add(booked([], []), Position(2, SMALL.replay_entries))
     executor.step()
     manifest = read_manifest(tmp_path)
     assert manifest is not None
@@ -328,7 +330,7 @@ def test_a_damaged_index_is_discarded_whole_and_can_be_built_again(
     with caplog.at_level(logging.WARNING):
         index = IdentityIndex.open(tmp_path, LEDGER, limits=SMALL)
     assert index.position is None
-    assert index.find(bookings(range(30))[0]) == {}
+    assert index.find(laid(bookings(range(30))[0])) == {}
     assert "discarded" in caplog.text
     identities, contents = bookings(range(30))
     index.bulk_load([(b"".join(identities), b"".join(contents))], Position(1, 30))
@@ -345,7 +347,7 @@ def test_the_index_of_another_ledger_is_not_used(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         index = IdentityIndex.open(tmp_path, "ledger-2")
     assert index.position is None
-    assert index.find(bookings(range(30))[0]) == {}
+    assert index.find(laid(bookings(range(30))[0])) == {}
     assert "ledger-1" in caplog.text
     index.close()
 
@@ -360,10 +362,10 @@ def test_a_disk_that_refuses_is_unavailable_and_the_same_call_works_later(
     executor.step()
     position = Position(2, 15)
     with pytest.raises(Unavailable):
-        index.add(*bookings(range(12, 15)), position)
+        index.add(booked(*bookings(range(12, 15))), position)
     assert_holds(index, range(15))
     away.rename(tmp_path)
-    index.add(*bookings(range(12, 15)), position)
+    index.add(booked(*bookings(range(12, 15))), position)
     executor.step()
     index.flush()
     opened = IdentityIndex.open(tmp_path, LEDGER)
@@ -384,7 +386,7 @@ def test_a_run_found_damaged_while_it_merges_never_becomes_part_of_another(
     add(index, range(30, 40))
     executor.step()
     with pytest.raises(InvariantBroken, match="checksum"):
-        index.add([], [], Position(9, 99))
+        index.add(booked([], []), Position(9, 99))
     opened = IdentityIndex.open(tmp_path, LEDGER)
     assert opened.position is None
     opened.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from streams.identity import IdentityIndex
+from tests.fakes.digests import laid
 from tests.unit.streams.identity.filler import BATCH, LEDGER, LIMITS, record
 
 KILLS = 6
@@ -39,8 +40,8 @@ def test_a_killed_process_leaves_a_prefix_of_the_ledger(tmp_path: Path, seed: in
         assert index.size().identities == offset * BATCH
         for booked in range(max(0, offset - 50), offset):
             identities, contents, _ = record(booked)
-            assert index.find(identities) == dict(zip(identities, contents, strict=True)), f"seed {seed}"
+            assert index.find(laid(identities)) == dict(zip(identities, contents, strict=True)), f"seed {seed}"
         for ahead in range(offset, offset + 50):
-            assert index.find(record(ahead)[0]) == {}, f"seed {seed}"
+            assert index.find(laid(record(ahead)[0])) == {}, f"seed {seed}"
         index.close()
         reached = offset

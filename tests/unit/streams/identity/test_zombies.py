@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streams.identity import IdentityIndex, Limits, Position
+from tests.fakes.digests import booked, laid
 from tests.fakes.executors import StepExecutor
 
 LEDGER = "ledger-1"
@@ -34,7 +35,8 @@ class Owner:
         """Add the ledger's records from the index's position up to, not including, `end`."""
         assert self.index.position is not None
         for offset in range(self.index.position.ledger_offset, end):
-            self.index.add(*record(offset))
+            identities, contents, position = record(offset)
+            self.index.add(booked(identities, contents), position)
 
     def assert_is_prefix(self) -> int:
         """The index holds just what the ledger booked before its position, which is given."""
@@ -43,7 +45,7 @@ class Owner:
         for offset in range(end + 20):
             identities, contents, _ = record(offset)
             expected = dict(zip(identities, contents, strict=True)) if offset < end else {}
-            assert self.index.find(identities) == expected
+            assert self.index.find(laid(identities)) == expected
         return end
 
 
