@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import ClassVar, Final
 
-from backing import jars, java, ports
+from backing import classes, jars, java, ports
 from backing.process import tail
 from backing.service import Report, Service, silent, write_config
 from backing.state import ServiceState
@@ -100,8 +100,9 @@ class Kafka(Service):
         self.output = self.log.with_name("kafka-output.log")
 
     def fetch(self) -> None:
-        """Checks the jars and downloads those that are missing."""
-        self._class_path()
+        """Checks the jars, downloads those that are missing, and makes the archive of their classes."""
+        cache, program = jars.cache_dir(self.data_dir), java.find()
+        classes.options(program, jars.class_path(cache, self.report), cache / "kafka", self.report)
 
     def url_for(self, chosen: dict[str, int], password: str) -> str:
         """The bootstrap server; the native broker has no password and listens on loopback alone."""
@@ -132,12 +133,12 @@ class Kafka(Service):
             self._format(program, properties)
         return [*program, "kafka.Kafka", str(properties)]
 
-    def _class_path(self) -> list[Path]:
-        return jars.class_path(jars.cache_dir(self.data_dir), self.report)
-
     def _java(self, logging: Path) -> list[str]:
+        cache, program = jars.cache_dir(self.data_dir), java.find()
+        class_path = jars.class_path(cache, self.report)
         return [
-            str(java.find()),
+            str(program),
+            *classes.options(program, class_path, cache / "kafka", self.report),
             "-Xms256m",
             f"-Xmx{self.settings.kafka_heap}",
             # Two shared cores: the serial collector's threads do not fight the broker's, and pauses stay small
@@ -151,7 +152,7 @@ class Kafka(Service):
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={logging.as_uri()}",
             "-cp",
-            ":".join(str(jar) for jar in self._class_path()),
+            ":".join(str(jar) for jar in class_path),
         ]
 
     def _format(self, program: list[str], properties: Path) -> None:

@@ -29,7 +29,7 @@ for _name in [name for name in os.environ if name.startswith(PREFIX)]:
     del os.environ[_name]
 
 
-# Seven thousand tests are loaded and stay: walking through them for cycles was a fifth of the CPU of the test processes.
+# Seven thousand tests are loaded and stay: a fifth of the CPU of these processes went into walking through them.
 gc.disable()
 COLLECTED_AFTER: Final = 10_000
 

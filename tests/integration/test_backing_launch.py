@@ -79,6 +79,18 @@ def test_status_is_as_promised(deployment: Tollgate) -> None:
     ]
 
 
+def test_the_broker_maps_the_archive_of_its_classes(deployment: Tollgate) -> None:
+    """Which another launcher may have been making when it started; a broker that starts once it is there has it."""
+    kafka = Kafka(deployment.settings)
+    kafka.stop()
+    until(
+        lambda: any(option.startswith("-XX:SharedArchiveFile=") for option in kafka._java(Path("/log4j2.properties")))
+    )
+    kafka.start()
+    archive = next(option for option in kafka._java(Path("/log4j2.properties")) if "SharedArchiveFile" in option)
+    assert archive.partition("=")[2] in Path(f"/proc/{kafka.pid}/maps").read_text()
+
+
 def test_a_second_up_attaches(deployment: Tollgate) -> None:
     """It prints the same addresses and starts no process."""
     before = _status(deployment)["services"]
