@@ -19,6 +19,7 @@ ENVIRONMENT_READERS: Final = {
     "backing/clickhouse_server/__main__.py": "TZ, which the engine reads once when it starts",
     "console/running.py": "hands the whole environment to the supervisor it starts",
     "console/supervisor.py": "hands the whole environment to the processes it starts, with its own pid for them",
+    "console/main.py": "OPENBLAS_NUM_THREADS, which numpy reads once when it is loaded",
     "backing/jars.py": "XDG_CACHE_HOME, which is the desktop's own",
 }
 
