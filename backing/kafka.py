@@ -100,9 +100,8 @@ class Kafka(Service):
         self.output = self.log.with_name("kafka-output.log")
 
     def fetch(self) -> None:
-        """Checks the jars, downloads those that are missing, and makes the archive of their classes."""
-        cache, program = jars.cache_dir(self.data_dir), java.find()
-        classes.options(program, jars.class_path(cache, self.report), cache / "kafka", self.report)
+        """Checks the jars and downloads those that are missing."""
+        jars.class_path(jars.cache_dir(self.data_dir), self.report)
 
     def url_for(self, chosen: dict[str, int], password: str) -> str:
         """The bootstrap server; the native broker has no password and listens on loopback alone."""

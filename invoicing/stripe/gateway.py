@@ -15,12 +15,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
-
-import stripe
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from invoicing.stripe.amounts import from_stripe, to_stripe
 from schemas.errors import Conflict, Unavailable
+
+if TYPE_CHECKING:
+    import stripe  # where it is called, it is loaded then: a tenth of a second that most deployments have no use for
 
 Answer = TypeVar("Answer")
 
@@ -81,6 +82,8 @@ class StripeGateway:
         pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
+        import stripe
+
         self._pauses = pauses_seconds
         self._http = stripe.AIOHTTPClient(timeout=timeout_seconds)
         self._client = stripe.StripeClient(
@@ -269,6 +272,8 @@ class StripeGateway:
             after = {"starting_after": str(page.data[-1].id)}
 
     async def _call(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+        import stripe
+
         for pause in (*self._pauses, None):
             try:
                 return await attempt()
@@ -294,6 +299,8 @@ def _metadata(of: Any) -> dict[str, str]:
 
 def _passes(error: stripe.StripeError) -> bool:
     """Whether the same call may be answered later."""
+    import stripe
+
     if isinstance(error, stripe.APIConnectionError):
         return True
     return error.http_status in _BUSY or (error.http_status or 0) >= _FAULT

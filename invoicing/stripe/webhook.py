@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-import stripe
 
 from invoicing.stripe.amounts import from_stripe
 from invoicing.stripe.gateway import CUSTOMER, INTENT, INVOICE, ORDER, SETTLED, TENANT
@@ -33,6 +32,8 @@ def verified(body: bytes, signature: str, secrets: Iterable[str]) -> dict[str, A
 
     Errors: InvalidInput `bad_signature`, `not_json`.
     """
+    import stripe  # not before it is called: see invoicing.stripe.gateway
+
     for secret in secrets:
         try:
             stripe.WebhookSignature.verify_header(body.decode(), signature, secret, TOLERANCE_SECONDS)
