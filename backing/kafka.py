@@ -60,6 +60,8 @@ socket.request.max.bytes={request}
 # restart.
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=1000
+# Twice a second the controller would write that nothing happened, for followers that one node has not.
+metadata.max.idle.interval.ms=10000
 # Two shared cores.
 num.network.threads=2
 num.io.threads=4

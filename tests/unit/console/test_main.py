@@ -50,6 +50,25 @@ def test_help_imports_no_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("console.services", {"aiokafka", "fastapi", "numpy", "pydantic", "redis", "clickhouse_connect"}),
+        ("console.events", {"aiokafka", "fastapi", "numpy", "pydantic", "redis", "clickhouse_connect"}),
+        ("console.tokens", {"aiokafka", "fastapi", "numpy", "pydantic", "redis", "clickhouse_connect"}),
+        ("console.reconcile", {"faust", "fastapi", "httpx", "numba", "stripe", "typst"}),
+        ("invoicing.scheduler", {"faust", "fastapi", "httpx", "numba", "stripe", "typst"}),
+        ("streams.sink", {"faust", "fastapi", "httpx", "numba", "pydantic", "stripe"}),
+        ("api.server", {"faust", "httpx", "numba", "stripe", "typst"}),
+    ],
+)
+def test_nothing_is_loaded_that_is_not_needed(module: str, unwanted: set[str]) -> None:
+    """What a command or a process begins with: each of these would cost every start of it a tenth of a second."""
+    asked = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert not unwanted & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
     ("command", "code", "said"),
     [
         ("", 2, "a command is missing"),
