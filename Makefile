@@ -50,7 +50,8 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); fi
 	@touch $(HALF_MADE)
 	@echo "installing the packages of requirements.lock (a minute or two the first time)"
-	@$(PIP) install --quiet --require-hashes --no-deps --only-binary=:all: --requirement requirements.lock
+	@# --no-compile: of these nine thousand modules Python compiles those that it imports, when it does.
+	@$(PIP) install --quiet --no-compile --require-hashes --no-deps --only-binary=:all: --requirement requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@echo "compiling the loops that rate events"
 	@$(BIN)/python -m streams.rehearsal
