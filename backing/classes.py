@@ -8,6 +8,7 @@ another build or of other jars. Java checks every byte, since it would run whate
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -31,9 +32,10 @@ def options(java: Path, class_path: Sequence[Path], folder: Path, report: Callab
         archive = folder / f"classes-{_made_from(java, class_path)}.jsa"
         if not archive.exists() and not _make(java, class_path, archive, report):
             return []
-        os.utime(archive)
     except OSError:
         return []
+    with contextlib.suppress(OSError):  # where nothing can be written it is used all the same
+        os.utime(archive)
     return ["-XX:+VerifySharedSpaces", f"-XX:SharedArchiveFile={archive}"]
 
 
