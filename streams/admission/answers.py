@@ -197,10 +197,30 @@ class Beside(msgspec.Struct, frozen=True):
     affordable: dict[str, int | None]
 
 
-def standing_of(
-    hold_id: str, customer: str, hold: Hold | Ended, beside: Beside | None = None, created: dict[str, Any] | None = None
+def opened(
+    hold_id: str, customer: str, hold: Hold, expires_ms: int, beside: Beside, asked: dict[str, Any]
 ) -> Standing:
-    """A hold as Redis has it; `created`: what one says that this very call opened."""
+    """A hold that this very call opened, of which the whole words are at hand."""
+    return Standing(
+        hold_id,
+        customer,
+        "open",
+        hold.currency,
+        hold.holds(MONEY),
+        hold.generation,
+        expires_ms=expires_ms,
+        session=hold.session,
+        allocation=hold.allocation,
+        asked=asked,
+        available=beside.available,
+        quotas=beside.quotas,
+        affordable=beside.affordable,
+        created=True,
+    )
+
+
+def standing_of(hold_id: str, customer: str, hold: Hold | Ended, beside: Beside | None = None) -> Standing:
+    """A hold as Redis has it."""
     available, quotas, affordable = (
         (None, (), {}) if beside is None else (beside.available, beside.quotas, beside.affordable)
     )
@@ -229,11 +249,10 @@ def standing_of(
         session=hold.session,
         allocation=hold.allocation,
         settling=bool(hold.settling),
-        asked=created if created is not None else orjson.loads(hold.body),
+        asked=orjson.loads(hold.body),
         available=available,
         quotas=quotas,
         affordable=affordable,
-        created=created is not None,
     )
 
 

@@ -47,7 +47,7 @@ def digest_of(customer: str, ask: Ask, ttl_seconds: int) -> str:
 
 
 def new_hold(digest: str, ask: Ask, assessment: Assessment) -> tuple[Hold, dict[str, Any]]:
-    """The hold as it is asked for, and what its body says; Redis fills in what it holds and until when."""
+    """The hold as it is asked for, and what its body says; Redis says until when it holds."""
     wish = ask.wish
     body: dict[str, Any] = {
         "prices": [
@@ -71,27 +71,22 @@ def new_hold(digest: str, ask: Ask, assessment: Assessment) -> tuple[Hold, dict[
         body["user"] = ask.user
     if ask.dimensions:
         body["dimensions"] = dict(ask.dimensions)
-    text = json_of(body).decode()
-    return Hold(digest, 1, 0, ask.session, ask.allocation, [], [], [], "", assessment.currency, "", text), body
-
-
-def opened_hold(hold: Hold, assessment: Assessment, expires_ms: int) -> Hold:
-    """The hold as Redis granted it."""
     bounds = assessment.bounds
-    return Hold(
-        hold.digest,
+    hold = Hold(
+        digest,
         1,
-        expires_ms,
-        hold.session,
-        hold.allocation,
+        0,
+        ask.session,
+        ask.allocation,
         [bound.name for bound in bounds],
         [bound.meter for bound in bounds],
         [digits(bound.wanted) for bound in bounds],
         "",
-        hold.currency,
+        assessment.currency,
         "",
-        hold.body,
+        json_of(body).decode(),
     )
+    return hold, body
 
 
 def asked_by(hold: Hold) -> Ask:

@@ -34,11 +34,12 @@ from streams.admission.answers import (
     Checked,
     Denial,
     Standing,
+    opened,
     quotas_left,
     standing_of,
     tightest,
 )
-from streams.admission.asking import asked_by, digest_of, more_of, new_hold, opened_hold, own_id
+from streams.admission.asking import asked_by, digest_of, more_of, new_hold, own_id
 from streams.admission.denying import denial_of, refusing
 from streams.admission.keys import directory_partition
 from streams.admission.port import Denials, Journal
@@ -219,7 +220,7 @@ class Admission:
                         self._seen.take(key, answer.moved)
                         account = self._seen.account(key)[1]
                         assessment = assess(account, catalogue, ask, now)
-                    self._remember(partition, key, tenant, hold_id, answer.hold)
+                    self._remember(partition, key, tenant, hold_id, pack_hold(answer.hold))
                     self._seen.take_reach(key, assessment, answer.held)
                     # More money may be wanted of no meter; what is left buys what the hold is for.
                     whole = assessment
@@ -335,11 +336,10 @@ class Admission:
                         self._seen.take(key, answer.moved)
                         account = self._seen.account(key)[1]
                         assessment = assess(account, catalogue, ask, now)
-                    opened = opened_hold(hold, assessment, answer.expires_ms)
-                    self._remember(partition, key, tenant, hold_id, opened)
+                    self._remember(partition, key, tenant, hold_id, answer.packed)
                     self._seen.take_reach(key, assessment, answer.held)
                     beside = self._beside(account, catalogue, assessment, answer.held, assessment)
-                    return standing_of(hold_id, customer, opened, beside, asked)
+                    return opened(hold_id, customer, hold, answer.expires_ms, beside, asked)
                 case Refused():
                     if not self._seen.take_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
@@ -465,8 +465,7 @@ class Admission:
         bought = buys(account, catalogue, whole, available, self._time_of(account), reach)
         return Beside(available, quotas_left(assessment, held), bought)
 
-    def _remember(self, partition: int, key: str, tenant: str, hold_id: str, hold: Hold) -> None:
-        packed = pack_hold(hold)
+    def _remember(self, partition: int, key: str, tenant: str, hold_id: str, packed: bytes) -> None:
         self._granted.remember(tenant, hold_id, key, packed)
         if self._journal is not None:
             self._journal.opened(partition, key, hold_id, packed)

@@ -35,7 +35,10 @@ from streams.admission.values import (
     Untrusted,
     constraint_arguments,
     digits,
+    halves_of,
+    joined,
     pack_hold,
+    room_text,
     unpack_ended,
     unpack_hold,
 )
@@ -53,11 +56,18 @@ BYTES_SENT_MAX: Final = 1_024
 """A larger account is compared by its SHA-1: sending it would cost more than the digest."""
 
 
+_BESIDE_ACCOUNT: Final = frozenset(("check", "extend", "reserve"))
+"""Scripts that compare the account."""
+
+
 @cache
 def script_text(name: str, package: str = "streams.admission") -> str:
-    """A script with the prelude in front."""
-    prelude = (files("streams.admission") / "lua" / "prelude.lua").read_text()
-    return prelude + (files(package) / "lua" / f"{name}.lua").read_text()
+    """A script with what it begins with in front."""
+    ours = files("streams.admission") / "lua"
+    parts = [ours / "prelude.lua", files(package) / "lua" / f"{name}.lua"]
+    if name in _BESIDE_ACCOUNT:
+        parts.insert(1, ours / "beside.lua")
+    return "".join(part.read_text() for part in parts)
 
 
 class HoldStore:
@@ -92,17 +102,21 @@ class HoldStore:
         directory: str | None,
         terms_bytes: int | None = None,
     ) -> Granted | Refused | Same | Conflicting | Stale | Untrusted:
-        """Opens a hold. Of `hold` digest, session, allocation, currency and body are taken; `directory` is the tenant
-        where the id's directory entry lies in the same partition. With `terms_bytes` (see `bytes_of_terms`) nothing but
+        """Opens a hold, which says everything but when it expires; `directory` is the tenant where the id's directory
+        entry lies in the same partition. `constraints` are those of its names, in their order. With `terms_bytes` (see `bytes_of_terms`) nothing but
         rooms was computed with what the account has of money and has counted: it may be granted although they moved."""
         keys = customer_keys(partition, account)
         if directory is not None:
             keys.append(directory_key(partition, directory, hold_id))
+        halves = halves_of(hold)
+        arguments: list[Word] = []
+        for one, wanted in zip(constraints, hold.amounts, strict=True):
+            arguments += (one.name, room_text(one.room), wanted)
         answer = await self._run(
             "reserve",
             keys,
             account,
-            _seen(seen, terms_bytes),
+            *_seen(seen, terms_bytes),
             trusted.ledger_id,
             trusted.offset,
             hold_id,
@@ -110,16 +124,18 @@ class HoldStore:
             ttl_ms,
             hold.session,
             hold.allocation,
-            hold.currency,
-            hold.body,
+            *halves,
             ttl_ms + DIRECTORY_KEPT_MS,
-            *constraint_arguments(constraints),
+            *arguments,
         )
         match answer[0]:
             case b"granted":
-                return Granted(int(answer[1]), _amounts(answer[3:]), int(answer[2]))
+                expires_ms: int = answer[2]
+                return Granted(int(answer[1]), _amounts(answer[3:]), expires_ms, joined(halves, expires_ms))
             case b"moved":
-                return Granted(int(answer[1]), _amounts(answer[4:]), int(answer[2]), answer[3])
+                expires_ms = answer[2]
+                packed = joined(halves, expires_ms)
+                return Granted(int(answer[1]), _amounts(answer[4:]), expires_ms, packed, answer[3])
             case b"refused":
                 return Refused(int(answer[1]), _amounts(answer[3:]), int(answer[2]) - 1)
             case b"same":
@@ -139,7 +155,7 @@ class HoldStore:
             "check",
             customer_keys(partition, account),
             account,
-            _seen(seen),
+            *_seen(seen),
             trusted.ledger_id,
             trusted.offset,
             *names,
@@ -165,7 +181,7 @@ class HoldStore:
             "extend",
             customer_keys(partition, account),
             account,
-            _seen(seen, terms_bytes),
+            *_seen(seen, terms_bytes),
             trusted.ledger_id,
             trusted.offset,
             hold_id,
@@ -321,13 +337,13 @@ class HoldStore:
                 return await self._wire.call("EVAL", text, len(keys), *keys, *arguments)
 
 
-def _seen(seen: Seen, terms_bytes: int | None = None) -> bytes:
-    """See `look` and `drifted` in lua/prelude.lua."""
+def _seen(seen: Seen, terms_bytes: int | None = None) -> tuple[Word, Word]:
+    """How it was seen, and what; see `look` and `drifted` in lua/beside.lua."""
     if seen is None:
-        return b""
+        return "", ""
     if len(seen) > BYTES_SENT_MAX:
-        return b"#" + hashlib.sha1(seen, usedforsecurity=False).hexdigest().encode()
-    return b"=" + seen if terms_bytes is None else b"~%04d%b" % (terms_bytes, seen)
+        return "#", hashlib.sha1(seen, usedforsecurity=False).hexdigest()
+    return "=" if terms_bytes is None else terms_bytes, seen
 
 
 def _amounts(values: Sequence[bytes]) -> tuple[int, ...]:

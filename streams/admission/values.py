@@ -71,6 +71,8 @@ class Granted(Held, frozen=True):
     """The hold is open; `held` is after it."""
 
     expires_ms: int
+    packed: bytes
+    """The hold as it lies in Redis."""
     moved: bytes | None = None
     """The account as it stands, where it is another than was seen: all is granted beside this one."""
 
@@ -182,7 +184,26 @@ def constraint_arguments(constraints: Sequence[Bound]) -> list[str]:
     return arguments
 
 
-pack_hold = msgspec.msgpack.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def pack_hold(hold: Hold) -> bytes:
+    """A hold as it lies in Redis and in the journal."""
+    return _pack(hold)
+
+
+def halves_of(hold: Hold) -> tuple[bytes, bytes]:
+    """A hold that is asked for, packed, but for when it expires, which is Redis's to say and stands between the two."""
+    packed, at = _pack(hold), 3 + len(hold.digest)
+    assert packed[at] == hold.expires_ms == 0  # one byte each: array, length of the digest, generation, expiry
+    return packed[:at], packed[at + 1 :]
+
+
+def joined(halves: tuple[bytes, bytes], expires_ms: int) -> bytes:
+    """The packed hold, as the script has joined it."""
+    return halves[0] + _pack(expires_ms) + halves[1]
+
+
 unpack_hold = msgspec.msgpack.Decoder(Hold).decode
 unpack_ended = msgspec.msgpack.Decoder(Ended).decode
 _unpack_names = msgspec.msgpack.Decoder(tuple[str, ...]).decode

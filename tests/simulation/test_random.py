@@ -97,7 +97,7 @@ class Model:
         self.seen[word] += 1
         if word in ("stale", "untrusted"):
             return
-        hold_id, wanted = step.arguments[5], int(step.arguments[16])
+        hold_id, wanted = step.arguments[6], int(step.arguments[16])
         known = self.holds.get(hold_id)
         if word == "conflict":
             assert known is not None
@@ -110,24 +110,24 @@ class Model:
         assert word in (("granted", "moved") if fits else ("refused",)), (step, held, self.balances)
         assert int(step.answer[4 if word == "moved" else 3]) == held + (wanted if fits else 0)
         if fits:
-            made = self.holds[hold_id] = Modelled(customer, wanted, now + int(step.arguments[7]))
+            made = self.holds[hold_id] = Modelled(customer, wanted, now + int(step.arguments[8]))
             self.unended[customer].append(made)
 
     def _extend(self, customer: str, now: int, step: Step) -> None:
         word = step.answer[0].decode()
         self.seen[f"extend {word}"] += 1
-        hold = self.holds[step.arguments[5]]
+        hold = self.holds[step.arguments[6]]
         if word in ("stale", "untrusted", "conflict"):
             return
         if hold.state != "open":
             assert word == "ended"
             return
-        wanted = int(step.arguments[11])
+        wanted = int(step.arguments[12])
         fits = self.held(customer) + wanted <= self.balances.get(customer, 0) or not wanted
         assert word in (("extended", "moved") if fits else ("refused",)), step
         if fits:
             hold.amount += wanted
-            hold.expires = max(hold.expires, now + int(step.arguments[7]))
+            hold.expires = max(hold.expires, now + int(step.arguments[8]))
             assert unpack_hold(step.answer[2]).expires_ms == hold.expires
 
     def _end(self, customer: str, now: int, step: Step) -> None:

@@ -21,7 +21,10 @@ local fresh = not stands[1] and ARGV[2] == '0'
 if not fresh and (stands[1] ~= ARGV[1] or stands[2] ~= ARGV[2]) then
   return {0, stands[1], stands[2], stands[3], stands[4], stands[5], stands[6]}
 end
-if ARGV[3] == '1' and ARGV[10] == '1' and restarted(KEYS[2]) then return {2} end
+if ARGV[3] == '1' and ARGV[10] == '1' then
+  local run = redis.call('HGET', KEYS[2], 'run')
+  if run and run ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then return {2} end
+end
 local count, brief = tonumber(ARGV[12]), tonumber(ARGV[13])
 if count > 0 then
   local pairs_to_set = {}
@@ -36,7 +39,7 @@ if count > 0 then
 end
 local key, at = count + 3, count + brief + 14
 if KEYS[key] then
-  local now = clock('')
+  local now, _, settle = clock(''), ending()
   SWEEP = KEYS[key]
   while ARGV[at] do
     NAME, HOLDS, EXPIRY, FORGET = ARGV[at], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]

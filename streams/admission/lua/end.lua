@@ -12,6 +12,7 @@ local stands = redis.call('HMGET', HOLDS, 'h:' .. id, 'e:' .. id)
 if stands[1] then
   local hold = cmsgpack.unpack(stands[1])
   if hold[SETTLING] ~= '' then return {'settling', stands[1]} end
+  local finish = ending()
   finish(id, hold, ARGV[4], '', now)
   return {'ended', redis.call('HGET', HOLDS, 'e:' .. id), 1}
 end

@@ -18,10 +18,11 @@ if stands[1] then
     hold[NAMES], hold[METERS], hold[AMOUNTS], hold[SEQ] = known[NAMES], known[METERS], known[AMOUNTS], known[SEQ]
   end
   give(known[NAMES], known[AMOUNTS])
-  take(hold[NAMES], hold[AMOUNTS], held_of(hold[NAMES]), {'h:' .. id, cmsgpack.pack(hold)})
-  redis.call('ZADD', EXPIRY, hold[EXPIRES], id)
-  return 1
+else
+  link(id, hold[SESSION], hold[ALLOCATION])
+  if KEYS[7] then redis.call('SET', KEYS[7], NAME, 'PX', ARGV[5]) end
 end
-open(id, hold, held_of(hold[NAMES]))
-if KEYS[7] then redis.call('SET', KEYS[7], NAME, 'PX', ARGV[5]) end
+local after = held_of(hold[NAMES])
+for i, amount in ipairs(hold[AMOUNTS]) do after[i] = plus(after[i], amount) end
+write(id, cmsgpack.pack(hold), hold[NAMES], hold[AMOUNTS], after, hold[EXPIRES])
 return 1
