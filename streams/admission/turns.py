@@ -30,10 +30,15 @@ class Turns:
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def __aenter__(self) -> None:
+    def take(self) -> bool:
+        """A turn without waiting, where that is possible; it has to be passed on."""
         if self._running < CALLS_AT_ONCE and not self._waiting:
             self._running += 1
-            return
+            return True
+        return False
+
+    async def wait(self) -> None:
+        """Waits for a turn."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if HURRIES.get():
             self._waiting.appendleft(turn)
@@ -44,19 +49,24 @@ class Turns:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self._pass_on()  # it was given a turn in the moment it gave up
+                self.pass_on()  # it was given a turn in the moment it gave up
             elif turn in self._waiting:
                 self._waiting.remove(turn)
             if isinstance(error, TimeoutError):
                 raise Unavailable("redis: too many wait for it") from None
             raise
 
+    async def __aenter__(self) -> None:
+        if not self.take():
+            await self.wait()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pass_on()
+        self.pass_on()
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """The call at hand is answered."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
