@@ -125,12 +125,15 @@ class Assessment(msgspec.Struct, frozen=True):
     denied: Denied | None
     catalog_version: int
     """0: none."""
-    plan: str
+    buyer: Buyer | None
+    """None: there is no catalogue."""
+    counts_on_periods: bool
+    """Whether what it comes to depends on what the account has counted of prices."""
 
     @property
-    def counts_on_periods(self) -> bool:
-        """Whether what it comes to depends on what the account has counted of prices."""
-        return any(price.counters for one in self.sized for price, _ in one.priced)
+    def plan(self) -> str:
+        """The buyer's; empty: none."""
+        return self.buyer.plan if self.buyer is not None else ""
 
 
 def wallet_room(account: Account | None) -> int:
@@ -146,7 +149,7 @@ def assess(
     reach: Mapping[str, int] | None = None,
 ) -> Assessment:
     """What an ask comes to at `now`; `reach` is what open holds are taken to hold of prices, by `reach_name`."""
-    reach = reach or {}
+    reach, counts_on_periods = reach or {}, False
     buyer = Buyer.of(catalogue, account, now) if catalogue is not None else None
     shape = _shape(ask, now) if isinstance(ask.wish, EventAsk) else None
     sized = _sizes(buyer, ask, shape, reach)
@@ -162,12 +165,16 @@ def assess(
         if isinstance(ask.wish, MeterAsk) and ask.wish.meter not in wanted:
             wanted[ask.wish.meter] = ask.wish.quantity
         bounds += _quotas(buyer, ask, shape, wanted, amount)
-        bounds += [
-            Bound(name, one.meter, reach.get(name, 0) + one.quantity, one.quantity, "reach")
-            for one in sized
-            if one.quantity
-            for name in sorted({reach_name(price.id) for price, _ in one.priced if price.counters})
-        ]
+        for one in sized:
+            counting = {reach_name(price.id) for price, _ in one.priced if price.counters}
+            if not counting:
+                continue
+            counts_on_periods = True
+            if one.quantity:
+                bounds += [
+                    Bound(name, one.meter, reach.get(name, 0) + one.quantity, one.quantity, "reach")
+                    for name in sorted(counting)
+                ]
     return Assessment(
         (account.currency if account is not None else "") or (catalogue.currency if catalogue else "") or NO_CURRENCY,
         amount,
@@ -177,22 +184,16 @@ def assess(
         tuple(sized),
         denied,
         catalogue.version if catalogue is not None else 0,
-        buyer.plan if buyer is not None else "",
+        buyer,
+        counts_on_periods,
     )
 
 
-def buys(
-    account: Account | None,
-    catalogue: CompiledCatalogue | None,
-    assessment: Assessment,
-    available: int,
-    now: int,
-    reach: Mapping[str, int],
-) -> dict[str, int | None]:
+def buys(assessment: Assessment, available: int, reach: Mapping[str, int]) -> dict[str, int | None]:
     """By meter: how many whole units, in nano-units, `available` nanos still buy; None: they cost nothing."""
-    if catalogue is None:
+    buyer = assessment.buyer
+    if buyer is None:
         return {}
-    buyer = Buyer.of(catalogue, account, now)
     return {one.meter: affordable(buyer, one, available, reach) for one in assessment.sized}
 
 

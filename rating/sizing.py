@@ -14,7 +14,7 @@ the event itself brings, `amount_overflow`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -105,8 +105,8 @@ def size_event(buyer: Buyer, shape: Shape, event_type: str, reach: Mapping[str, 
     """What each meter of an event's shape comes to; counts are the largest that may come."""
     sized = []
     for meter in buyer.catalogue.meters_of(event_type, shape.data):
-        quantity = max(meter.measure(shape), 0)
-        priced = _priced(buyer, meter.id, _crossings(meter.bounds, meter.dimensions(shape)))
+        quantity, dimensions = max(meter.measure(shape), 0), meter.dimensions(shape)
+        priced = _priced(buyer, meter.id, _crossings(meter.bounds, dimensions) if meter.bounds else (dimensions,))
         if quantity or any(price.counters or isinstance(price, DynamicPrice) for price, _ in priced):
             sized.append(_size(buyer, meter.id, quantity, priced, meter.priced, reach, shape))
     return sized
@@ -165,22 +165,21 @@ def _size(
 
 
 def _priced(buyer: Buyer, meter_id: str, known: Iterable[Dimensions]) -> tuple[Priced, ...]:
-    found: dict[int, Priced] = {}
     catalogue, plan, own, now = buyer.catalogue, buyer.plan or None, buyer.own, buyer.now
+    found: tuple[Priced, ...] = ()
     for dimensions in known:
-        price = catalogue.price(meter_id, dimensions, now, plan, own)
-        if price is not None:
-            found[id(price)] = Priced(price, _kinks_of(buyer, price))
-    return tuple(found.values())
+        price = catalogue.timeline(meter_id, dimensions, plan, own).at(now)
+        if price is not None and not (found and any(price is one.price for one in found)):
+            kinks = _STRAIGHT if price.__class__ is PerEventPrice else _kinks_of(buyer, price)
+            found += (Priced(price, kinks),)
+    return found
 
 
-def _crossings(bounds: Collection[str], dimensions: Dimensions) -> list[Dimensions]:
+def _crossings(bounds: Collection[str], dimensions: Dimensions) -> Sequence[Dimensions]:
     """The dimensions of the largest usage, and those of smaller usage that crosses fewer of the meter's bounds."""
-    if not bounds:
-        return [dimensions]
     crossed = [pair for pair in dimensions if pair[0] in bounds]
     if not crossed:
-        return [dimensions]
+        return (dimensions,)
     fields = tuple(pair for pair in dimensions if pair not in crossed)
     return [dimensions, fields, *((*fields, pair) for pair in crossed)]
 

@@ -197,9 +197,7 @@ class Beside(msgspec.Struct, frozen=True):
     affordable: dict[str, int | None]
 
 
-def opened(
-    hold_id: str, customer: str, hold: Hold, expires_ms: int, beside: Beside, asked: dict[str, Any]
-) -> Standing:
+def opened(hold_id: str, customer: str, hold: Hold, expires_ms: int, beside: Beside, asked: dict[str, Any]) -> Standing:
     """A hold that this very call opened, of which the whole words are at hand."""
     return Standing(
         hold_id,

@@ -226,7 +226,7 @@ class Admission:
                     whole = assessment
                     with suppress(InvalidInput):  # the prices it was sized by may be gone
                         whole = assess(account, catalogue, asked_by(hold), now, self._seen.reach(key))
-                    beside = self._beside(account, catalogue, assessment, answer.held, whole)
+                    beside = _beside(assessment, answer.held, whole)
                     return standing_of(hold_id, customer, answer.hold, beside)
                 case Refused():
                     if not self._seen.take_reach_of(key, assessment, answer):
@@ -338,13 +338,13 @@ class Admission:
                         assessment = assess(account, catalogue, ask, now)
                     self._remember(partition, key, tenant, hold_id, answer.packed)
                     self._seen.take_reach(key, assessment, answer.held)
-                    beside = self._beside(account, catalogue, assessment, answer.held, assessment)
+                    beside = _beside(assessment, answer.held, assessment)
                     return opened(hold_id, customer, hold, answer.expires_ms, beside, asked)
                 case Refused():
                     if not self._seen.take_reach_of(key, assessment, answer):
                         return await self._deny(partition, tenant, customer, ask, assessment, answer, answer.which)
                 case Same():
-                    beside = self._beside(account, catalogue, assessment, answer.held, assessment)
+                    beside = _beside(assessment, answer.held, assessment)
                     return standing_of(hold_id, customer, answer.hold, beside)
                 case Conflicting():
                     raise _conflict(hold_id)
@@ -453,18 +453,6 @@ class Admission:
             self._denials.denied(denial)
         return denial
 
-    def _beside(
-        self,
-        account: Account | None,
-        catalogue: CompiledCatalogue | None,
-        assessment: Assessment,
-        held: tuple[int, ...],
-        whole: Assessment,
-    ) -> Beside:
-        available, reach = assessment.room - held[0], reach_after(assessment, held)
-        bought = buys(account, catalogue, whole, available, self._time_of(account), reach)
-        return Beside(available, quotas_left(assessment, held), bought)
-
     def _remember(self, partition: int, key: str, tenant: str, hold_id: str, packed: bytes) -> None:
         self._granted.remember(tenant, hold_id, key, packed)
         if self._journal is not None:
@@ -505,6 +493,11 @@ class Admission:
         if not isinstance(answer, Stale):
             HURRIES.set(False)
         return answer
+
+
+def _beside(assessment: Assessment, held: tuple[int, ...], whole: Assessment) -> Beside:
+    available, reach = assessment.room - held[0], reach_after(assessment, held)
+    return Beside(available, quotas_left(assessment, held), buys(whole, available, reach))
 
 
 def _conflict(hold_id: str) -> Conflict:
