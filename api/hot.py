@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
@@ -33,6 +33,16 @@ HOT_BODY_MAX_BYTES: Final = 64 * 1024
 
 _JSON: Final = frozenset((JSON.encode(), f"{JSON}; charset=utf-8".encode()))
 _UNUSUAL: Final = frozenset((b"transfer-encoding", b"expect"))
+
+
+class JsonAnswer(Response):
+    """An answer that is JSON: the head that any starlette answer has, made without looking for what may be in it."""
+
+    def __init__(self, content: bytes, status: int = 200) -> None:
+        self.status_code = status
+        self.body = content
+        self.background = None
+        self.raw_headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON.encode())]
 
 
 class HotRoute(NamedTuple):
@@ -115,16 +125,48 @@ class HotRoutes:
 
 async def _body(receive: Receive) -> bytes | None:
     """A body whose size the head has bounded; None if its sender left. Errors: Refused 408."""
+    reading = _read(receive)
+    try:
+        waits_for = reading.send(None)
+    except StopIteration as read:  # it came with the head, as nearly every body does: a timeout would cost more than it
+        body: bytes | None = read.value
+        return body
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            parts: bytes = b""
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    return None
-                parts += bytes(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return parts
+            return await _Begun(reading, waits_for)
     except TimeoutError:
         late = f"the body has not come within {BODY_SECONDS:g} s"
         raise Refused(408, "body_too_late", late, {"Connection": "close"}) from None
+
+
+async def _read(receive: Receive) -> bytes | None:
+    parts: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts += bytes(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts
+
+
+class _Begun:
+    """Awaits a coroutine that has been begun, and waits for something."""
+
+    def __init__(self, reading: Coroutine[Any, Any, bytes | None], waits_for: Any) -> None:
+        self._reading = reading
+        self._first: list[Any] = [waits_for]
+
+    def __await__(self) -> Generator[Any, Any, bytes | None]:
+        return self  # type: ignore[return-value]  # an iterator with `throw` is all that `await` needs
+
+    def __next__(self) -> Any:
+        return self._first.pop() if self._first else self._reading.send(None)
+
+    def throw(self, *error: Any) -> Any:
+        """Of who is told that it is over."""
+        return self._reading.throw(*error)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._reading.close()

@@ -39,7 +39,8 @@ class Measures:
         PlatformCollector(registry=self.registry)
         self._requests = metrics.HTTP_REQUESTS.on(self.registry)
         self._seconds = metrics.HTTP_SECONDS.on(self.registry)
-        self._open = metrics.HTTP_OPEN.on(self.registry)
+        self._open = 0
+        metrics.HTTP_OPEN.on(self.registry).set_function(lambda: self._open)  # counted by one thread, without a lock
         self._events = metrics.HTTP_EVENTS.on(self.registry)
         self._reports = metrics.REPORTS.on(self.registry)
         self._report_seconds = metrics.REPORT_SECONDS.on(self.registry)
@@ -118,12 +119,12 @@ class Measures:
 
     def begin(self) -> None:
         """A request came."""
-        self._open.inc()
+        self._open += 1
 
     def end(self, route: str, method: str, status: int, seconds: float) -> None:
         """It is answered."""
         known = method if method in _METHODS else "other"
-        self._open.dec()
+        self._open -= 1
         kept = self._of_routes.get((route, known, status))
         if kept is None:
             kept = self._requests.labels(route, known, str(status)), self._seconds.labels(route, known)

@@ -26,7 +26,7 @@ from api.asking import (
 from api.auth import needs
 from api.bodies import JSON, described_body
 from api.commanding import PENDING_RESPONSE, pending
-from api.hot import HotRoute
+from api.hot import HotRoute, JsonAnswer
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, MEDIA_TYPE, Problem, not_found, status_of_denial
 from api.tokens import Token
@@ -231,7 +231,7 @@ def _ended(answer: Standing | None) -> Response:
 
 
 def _document(document: dict[str, Any], status: int) -> Response:
-    return Response(orjson.dumps(document), status, media_type=JSON)
+    return JsonAnswer(orjson.dumps(document), status)
 
 
 def _unknown() -> Exception:

@@ -15,7 +15,7 @@ from api.auth import needs
 from api.bodies import JSON, described_body
 from api.commanding import Key, needed_key
 from api.consuming import consume
-from api.hot import HotRoute
+from api.hot import HotRoute, JsonAnswer
 from api.pages import Id
 from api.parts import Application, Tollgate
 from api.problems import BODY_RESPONSES, Problem, not_found
@@ -206,7 +206,7 @@ async def _customer(
 
 
 def _answer(checked: Checked) -> Response:
-    return Response(orjson.dumps(checked.document()), media_type=JSON)
+    return JsonAnswer(orjson.dumps(checked.document()))
 
 
 CHECK_ROUTE: Final = HotRoute("/v1/quota/check", "quota:check", checked)
