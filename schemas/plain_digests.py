@@ -65,7 +65,8 @@ _SIGMA: Final = np.array(
         [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
         [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
-    ]
+    ],
+    np.uint64,
 )
 _ORDER: Final = tuple(
     np.array(texts)
@@ -124,12 +125,12 @@ def _digests(
     before_final: Numbers,
 ) -> None:
     message = np.zeros(_MESSAGE_BYTES, np.uint8)
-    state, mixed = np.empty(8, np.uint64), np.empty(16, np.uint64)
+    state = np.empty(8, np.uint64)
     for at in range(len(rows)):
         row = rows[at]
         message[0] = _ARRAY | len(named)
         end = _put_texts(message, 1, named, buffer, starts, sizes, row)
-        _digest(message, end, state, mixed, identities, at)
+        _digest(message, end, state, identities, at)
         message[0] = _ARRAY | (len(of_envelope) + 1)
         end = _put_texts(message, 1, of_envelope, buffer, starts, sizes, row)
         message[end] = _ARRAY | _OF_DATA
@@ -140,7 +141,7 @@ def _digests(
         message[end] = _NIL  # the hold
         end = _put_texts(message, end + 1, before_final, buffer, starts, sizes, row)
         message[end] = _TRUE if final[row] else _FALSE
-        _digest(message, end + 1, state, mixed, contents, at)
+        _digest(message, end + 1, state, contents, at)
 
 
 @compiled
@@ -185,7 +186,7 @@ def _put_number(message: Octets, at: int, value: int) -> int:
 
 
 @compiled
-def _digest(message: Octets, size: int, state: Words, mixed: Words, into: Octets, row: int) -> None:
+def _digest(message: Octets, size: int, state: Words, into: Octets, row: int) -> None:
     """BLAKE2b without a key of `size` bytes, at least one, as long as a row of `into`."""
     octets = into.shape[1]
     padded = (size + _BLOCK_BYTES - 1) // _BLOCK_BYTES * _BLOCK_BYTES
@@ -196,40 +197,50 @@ def _digest(message: Octets, size: int, state: Words, mixed: Words, into: Octets
     state[0] ^= np.uint64(0x01010000 ^ octets)
     for begin in range(0, padded, _BLOCK_BYTES):
         last = begin + _BLOCK_BYTES >= padded
-        for place in range(8):
-            mixed[place] = state[place]
-            mixed[place + 8] = _START[place]
-        mixed[12] ^= np.uint64(size if last else begin + _BLOCK_BYTES)
+        # As numbers, not in an array: so they stay in the machine's registers.
+        v0, v1, v2, v3 = state[0], state[1], state[2], state[3]
+        v4, v5, v6, v7 = state[4], state[5], state[6], state[7]
+        v8, v9, v10, v11 = _START[0], _START[1], _START[2], _START[3]
+        v12, v13, v14, v15 = _START[4], _START[5], _START[6], _START[7]
+        v12 ^= np.uint64(size if last else begin + _BLOCK_BYTES)
         if last:
-            mixed[14] = ~mixed[14]
-        first = begin // 8
+            v14 = ~v14
+        first = np.uint64(begin // 8)
         for turn in range(_ROUNDS):
             order = _SIGMA[turn]
-            _mix(mixed, 0, 4, 8, 12, words[first + order[0]], words[first + order[1]])
-            _mix(mixed, 1, 5, 9, 13, words[first + order[2]], words[first + order[3]])
-            _mix(mixed, 2, 6, 10, 14, words[first + order[4]], words[first + order[5]])
-            _mix(mixed, 3, 7, 11, 15, words[first + order[6]], words[first + order[7]])
-            _mix(mixed, 0, 5, 10, 15, words[first + order[8]], words[first + order[9]])
-            _mix(mixed, 1, 6, 11, 12, words[first + order[10]], words[first + order[11]])
-            _mix(mixed, 2, 7, 8, 13, words[first + order[12]], words[first + order[13]])
-            _mix(mixed, 3, 4, 9, 14, words[first + order[14]], words[first + order[15]])
-        for place in range(8):
-            state[place] ^= mixed[place] ^ mixed[place + 8]
+            v0, v4, v8, v12 = _mix(v0, v4, v8, v12, words[first + order[0]], words[first + order[1]])
+            v1, v5, v9, v13 = _mix(v1, v5, v9, v13, words[first + order[2]], words[first + order[3]])
+            v2, v6, v10, v14 = _mix(v2, v6, v10, v14, words[first + order[4]], words[first + order[5]])
+            v3, v7, v11, v15 = _mix(v3, v7, v11, v15, words[first + order[6]], words[first + order[7]])
+            v0, v5, v10, v15 = _mix(v0, v5, v10, v15, words[first + order[8]], words[first + order[9]])
+            v1, v6, v11, v12 = _mix(v1, v6, v11, v12, words[first + order[10]], words[first + order[11]])
+            v2, v7, v8, v13 = _mix(v2, v7, v8, v13, words[first + order[12]], words[first + order[13]])
+            v3, v4, v9, v14 = _mix(v3, v4, v9, v14, words[first + order[14]], words[first + order[15]])
+        state[0] ^= v0 ^ v8
+        state[1] ^= v1 ^ v9
+        state[2] ^= v2 ^ v10
+        state[3] ^= v3 ^ v11
+        state[4] ^= v4 ^ v12
+        state[5] ^= v5 ^ v13
+        state[6] ^= v6 ^ v14
+        state[7] ^= v7 ^ v15
     for place in range(octets):
         into[row, place] = (state[place // 8] >> np.uint64(8 * (place % 8))) & np.uint64(0xFF)
 
 
 @compiled
-def _mix(mixed: Words, a: int, b: int, c: int, d: int, one: np.uint64, other: np.uint64) -> None:
-    mixed[a] = mixed[a] + mixed[b] + one
-    turned = mixed[d] ^ mixed[a]
-    mixed[d] = (turned >> np.uint64(32)) | (turned << np.uint64(32))
-    mixed[c] = mixed[c] + mixed[d]
-    turned = mixed[b] ^ mixed[c]
-    mixed[b] = (turned >> np.uint64(24)) | (turned << np.uint64(40))
-    mixed[a] = mixed[a] + mixed[b] + other
-    turned = mixed[d] ^ mixed[a]
-    mixed[d] = (turned >> np.uint64(16)) | (turned << np.uint64(48))
-    mixed[c] = mixed[c] + mixed[d]
-    turned = mixed[b] ^ mixed[c]
-    mixed[b] = (turned >> np.uint64(63)) | (turned << np.uint64(1))
+def _mix(
+    a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, one: np.uint64, other: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    a = a + b + one
+    d = d ^ a
+    d = (d >> np.uint64(32)) | (d << np.uint64(32))
+    c = c + d
+    b = b ^ c
+    b = (b >> np.uint64(24)) | (b << np.uint64(40))
+    a = a + b + other
+    d = d ^ a
+    d = (d >> np.uint64(16)) | (d << np.uint64(48))
+    c = c + d
+    b = b ^ c
+    return a, (b >> np.uint64(63)) | (b << np.uint64(1)), c, d

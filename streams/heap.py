@@ -10,13 +10,16 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 """Of mallopt(3)."""
 _KEPT_BYTES: Final = 2**30
 """Free memory at the heap's end that is kept."""
 _STEP_BYTES: Final = 16 * 2**20
 _MAPPED_BYTES: Final = 32 * 2**20
 """Larger blocks alone are mapped by themselves, and so given back; the most that glibc takes."""
+
+_ARENAS: Final = 1
+"""Threads that each keep what they had keep it for nobody else."""
 
 _PIN_BYTES: Final = 400
 """Of a size that Python has from its arenas."""
@@ -35,6 +38,7 @@ def keep() -> None:
             (_TRIM_THRESHOLD, _KEPT_BYTES),
             (_TOP_PAD, _STEP_BYTES),
             (_MMAP_THRESHOLD, _MAPPED_BYTES),
+            (_ARENA_MAX, _ARENAS),
         ):
             mallopt(parameter, value)
 

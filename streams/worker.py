@@ -136,7 +136,7 @@ def build_app(bootstrap: str, data_dir: Path) -> faust.App:
         broker_heartbeat_interval=2,
         broker_rebalance_timeout=20,
         broker_request_timeout=20,
-        consumer_max_fetch_size=8 * 1024 * 1024,
+        consumer_max_fetch_size=2 * 1024 * 1024,
     )
     install(app)
     return app
