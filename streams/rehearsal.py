@@ -23,6 +23,7 @@ from schemas.topics import USAGE_EVENTS
 from streams.announcing import announcements
 from streams.deciding import Place, decide_batch, name
 from streams.fetched import Blob, Columnar
+from streams.identity.memtable import Memtable
 
 _WHEN: Final = 1_795_000_000_000_000
 _HOUR: Final = 3_600 * 10**6
@@ -43,6 +44,10 @@ def rehearse() -> int:
     place = Place(0, "rehearsal", 0, 0, 0, 0, _WHEN)
     decided = [one for one in decide_batch(named, standing, book, 1, place, lambda: _WHEN) if one is not None]
     list(announcements([one.packed for one in decided]))
+    booked = Memtable()
+    for one in decided:
+        booked.add(one.booked)
+    booked.find(named.identities)
     return sum(one.packed.count for one in decided)
 
 
@@ -70,7 +75,7 @@ def _event(number: int) -> bytes:
         {
             "specversion": "1.0",
             "id": str(number),
-            "source": "rehearsal",
+            "source": f"rehearsal-{number % 2}",
             "type": "session.tokens_used",
             "subject": _CUSTOMER,
             "tenantid": _TENANT,

@@ -7,7 +7,7 @@ entry, with the room it grows into.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class Memtable:
 
     def add(self, bookings: Octets) -> None:
         """Adds rows of an identity and a content each."""
-        words = np.ascontiguousarray(bookings).view(np.uint64)
+        words = _words(bookings)
         self._make_room(self._count + len(words))
         self._count = _put(words, self._rows, self._slots, self._count)
 
@@ -46,7 +46,7 @@ class Memtable:
         """Of identities, a row each, those that are here, with their contents."""
         if not self._count:
             return {}
-        words = np.ascontiguousarray(identities).view(np.uint64)
+        words = _words(identities)
         places = np.empty(len(words), np.int32)
         _look_up(words, self._rows, self._slots, places)
         found = np.flatnonzero(places != _EMPTY)
@@ -63,8 +63,15 @@ class Memtable:
         room = max(count, 2 * len(self._rows))
         rows: Words = np.empty((room, ROW_WORDS), np.uint64)
         slots: Slots = np.full(2 << (room - 1).bit_length(), _EMPTY, np.int32)
-        _put(self._rows[: self._count], rows, slots, 0)
+        _put(_words(self._rows[: self._count]), rows, slots, 0)
         self._rows, self._slots = rows, slots
+
+
+def _words(digests: NDArray[Any]) -> Words:
+    """Rows of digests as numbers, not to be written to: a loop is compiled for each kind of array that it is given."""
+    words: Words = np.ascontiguousarray(digests).view(np.uint64)
+    words.flags.writeable = False
+    return words
 
 
 @compiled
