@@ -70,7 +70,10 @@ def _make(java: Path, class_path: Sequence[Path], archive: Path, report: Callabl
             os.fsync(file.fileno())
         part.rename(archive)
         _forget_unused(archive.parent)
-    except (BlockingIOError, subprocess.SubprocessError):
+    except BlockingIOError:  # another launcher is at it
+        return False
+    except subprocess.SubprocessError as error:
+        report(f"kafka: its classes cannot be kept, and it starts without: {error}")
         return False
     finally:
         os.close(descriptor)

@@ -77,15 +77,11 @@ def _words(digests: NDArray[Any]) -> Words:
 @compiled
 def _put(words: Words, rows: Words, slots: Slots, count: int) -> int:
     """How many rows there are then."""
-    mask = len(slots) - 1
     for at in range(len(words)):
-        high, low = words[at, 0], words[at, 1]
-        slot = np.int64((high ^ low) >> np.uint64(1)) & mask
-        while slots[slot] >= 0 and not (rows[slots[slot], 0] == high and rows[slots[slot], 1] == low):
-            slot = (slot + 1) & mask
+        slot = _slot(words[at, 0], words[at, 1], rows, slots)
         if slots[slot] < 0:
             slots[slot] = count
-            rows[count, 0], rows[count, 1], rows[count, 2] = high, low, words[at, 2]
+            rows[count, 0], rows[count, 1], rows[count, 2] = words[at, 0], words[at, 1], words[at, 2]
             count += 1
     return count
 
@@ -93,10 +89,15 @@ def _put(words: Words, rows: Words, slots: Slots, count: int) -> int:
 @compiled
 def _look_up(words: Words, rows: Words, slots: Slots, places: Slots) -> None:
     """Of each the row that it has; below 0: none."""
-    mask = len(slots) - 1
     for at in range(len(words)):
-        high, low = words[at, 0], words[at, 1]
-        slot = np.int64((high ^ low) >> np.uint64(1)) & mask
-        while slots[slot] >= 0 and not (rows[slots[slot], 0] == high and rows[slots[slot], 1] == low):
-            slot = (slot + 1) & mask
-        places[at] = slots[slot]
+        places[at] = slots[_slot(words[at, 0], words[at, 1], rows, slots)]
+
+
+@compiled
+def _slot(high: np.uint64, low: np.uint64, rows: Words, slots: Slots) -> int:
+    """Where an identity is, or would be."""
+    mask = len(slots) - 1
+    slot = np.int64((high ^ low) >> np.uint64(1)) & mask
+    while slots[slot] >= 0 and not (rows[slots[slot], 0] == high and rows[slots[slot], 1] == low):
+        slot = (slot + 1) & mask
+    return int(slot)
