@@ -14,6 +14,7 @@ from api.balances import AccountReader
 from api.measures import Measures
 from api.readiness import Kafka, Readiness
 from ingest.breaker import Breaker, State
+from schemas.cancellation import end_if_cancelled
 from schemas.errors import TollgateError, Unavailable
 from schemas.topics import ACCOUNT_EVENTS, USAGE_EVENTS
 from streams.lag import Lag
@@ -65,6 +66,7 @@ class Watch:
                     log.debug("watch: %s", away)  # the gauge of the dependency says so
                 except TollgateError as error:
                     log.error("watch: %s", error)
+                end_if_cancelled()
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             await self._lags.close()

@@ -23,6 +23,7 @@ from rating.book import PriceBook
 from rating.decision import Standing
 from rating.received import Octets, Records
 from schemas.account import Account
+from schemas.cancellation import end_if_cancelled
 from schemas.errors import Doubt, InvariantBroken, Unavailable
 from schemas.ids import partition_of
 from schemas.ledger import ACCOUNT, FINGERPRINT_BYTES, USAGE, LedgerRecord, documents_of, genesis
@@ -219,6 +220,7 @@ class Lane:
         the beat tells whoever asks for them. Once their store was away this ends, since what it lost of holds is
         brought back by Kafka alone."""
         while True:
+            end_if_cancelled()
             await asyncio.sleep(BEAT_SECONDS)
             whole = self._whole
             if whole is None or time.monotonic() - self._last_touch < 2 * BEAT_SECONDS:

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from invoicing.flows.handlers import HANDLERS, Around, Told
+from schemas.cancellation import end_if_cancelled
 from schemas.commands import Command
 from schemas.errors import Conflict, InvalidInput, Unavailable
 from schemas.kafka import connection
@@ -72,6 +73,7 @@ async def _follow(bootstrap: str, around: Around, send: Send) -> None:
     committed_at = time.monotonic()
     try:
         while True:
+            end_if_cancelled()
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
             for records in fetched.values():
                 for record in records:
