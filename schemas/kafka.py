@@ -17,11 +17,6 @@ from schemas.errors import InvalidInput
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
-FETCH_WAIT_MS: Final = 100
-"""How long a broker may keep a fetch for which there is nothing yet, of a consumer of several partitions. aiokafka asks
-a broker for one thing at a time, and not for a partition of which something waits to be taken: what comes to that one
-in the meantime lies there until the fetch for the others is answered."""
-
 
 @dataclass(frozen=True, slots=True)
 class Security:

@@ -13,14 +13,10 @@ from aiokafka import TopicPartition
 from schemas.errors import Doubt
 from schemas.topics import ACCOUNT_EVENTS
 from streams.ledger import committed_consumer
+from streams.patience import IDLE_FETCH_MS
 
 TAKEN_AT_ONCE: Final = 2_000
 """Account events that wait in a lane's reader; beyond them it stops fetching."""
-
-IDLE_FETCH_MS: Final = 5_000
-"""How long Kafka may keep a lane's fetch of account events while there are none; it answers at once when one comes, or
-the transaction that holds one ends. A fetch that comes back empty costs a millisecond of CPU, and every lane has its
-own: at aiokafka's half second they were a seventh of what an idle deployment takes."""
 
 
 class AccountReader:

@@ -26,11 +26,12 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from prometheus_client import CollectorRegistry
 
 from schemas.errors import Unavailable
-from schemas.kafka import FETCH_WAIT_MS, connection
+from schemas.kafka import connection
 from schemas.settings import Settings
 from schemas.topics import AUDIT_LOG, DEAD_LETTERS, DENIALS, LARGEST_BATCH_BYTES, SINK_GROUP, USAGE_RATED
 from streams import garbage, heap
 from streams.measures import SinkMeasures
+from streams.patience import FETCH_WAIT_MS, be_patient
 from streams.projecting import LedgerLane, RecordLane, pause
 from streams.rows import ClickHouseRows
 
@@ -181,6 +182,7 @@ class Sink:
         while not self.stopping():
             try:
                 await self.consumer.start()
+                be_patient(self.consumer._fetcher)
                 return
             except KafkaError as error:
                 log.warning("Kafka does not answer, trying again: %r", error)

@@ -25,8 +25,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from rating.received import RECEIVED_AT, Records
-from schemas.kafka import FETCH_WAIT_MS
 from streams.fetched import in_columns, is_in_columns, records_of
+from streams.patience import FETCH_WAIT_MS, be_patient
 
 BATCH_MAX_RECORDS: Final = 40_000
 """A batch of one partition gathers up to this many records..."""
@@ -62,9 +62,10 @@ class _CommittedThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(self, consumer: Any, *asked: Any, **named: Any) -> Any:
-        """As Faust does; from the first call on what is fetched comes in columns."""
+        """As Faust does; from the first call on what is fetched comes in columns, and patiently."""
         if not is_in_columns(consumer._fetcher):
             in_columns(consumer._fetcher)
+            be_patient(consumer._fetcher)
         return await super()._fetch_records(consumer, *asked, **named)
 
 

@@ -19,9 +19,9 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from schemas.kafka import FETCH_WAIT_MS
 from schemas.ledger import USAGE
 from streams.fetched import is_in_columns
+from streams.patience import FETCH_WAIT_MS
 from streams.transport import UNKNOWN, Batch, BatchConsumer, BatchSchema, BatchTransport
 from streams.worker import build_app
 from tests.fakes.partition import record_at
@@ -365,7 +365,9 @@ async def as_batches(consumer: Scripted) -> AsyncIterator[tuple[TP, Batch]]:
         yield tp, message.value
 
 
-async def test_what_is_fetched_comes_in_columns_from_the_first_call_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_fetched_comes_in_columns_and_patiently_from_the_first_call_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The fetcher is told once; what is asked of it is what Faust asks."""
     asked: list[Any] = []
 
@@ -377,6 +379,9 @@ async def test_what_is_fetched_comes_in_columns_from_the_first_call_on(monkeypat
         async def _proc_fetch_request(self) -> None:
             """Nothing."""
 
+        def _get_actions_per_node(self) -> None:
+            """Nothing."""
+
     monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetched)
     thread = made()._new_consumer_thread()
     consumer = SimpleNamespace(_fetcher=Fetcher())
@@ -384,6 +389,6 @@ async def test_what_is_fetched_comes_in_columns_from_the_first_call_on(monkeypat
     for _ in range(2):
         assert await thread._fetch_records(consumer, {PLACE}, timeout=1.0, max_records=5) == {"records": "all"}
         assert is_in_columns(consumer._fetcher)
-        told.add(consumer._fetcher._proc_fetch_request.__func__)
+        told.add((consumer._fetcher._proc_fetch_request.__func__, consumer._fetcher._get_actions_per_node))
     assert len(told) == 1
     assert asked == 2 * [(consumer, ({PLACE},), {"timeout": 1.0, "max_records": 5})]
