@@ -233,6 +233,8 @@ class CatalogApplied(BaseModel):
     tenant: str
     checksum: str
     applied_at: Time
+    picked_up: bool
+    """False: a process has not said within 30 seconds that it has the version, or nobody knows; it comes later."""
 
 
 class CatalogAnswer(BaseModel):

@@ -97,8 +97,9 @@ class Parts:
     book: PriceBook
     keep_up: Callable[[], Coroutine[None, None, None]]
     """Keeps the book up to date until it is cancelled."""
-    apply_catalogue: Callable[[Catalog, str, int], Awaitable[int]]
-    """Catalogue, tenant, now: the version it became. Errors: Unavailable, Doubt."""
+    apply_catalogue: Callable[[Catalog, str, int], Awaitable[tuple[int, bool]]]
+    """Catalogue, tenant, now: the version it became, and whether all that follow catalogues have it. Errors:
+    Unavailable, Doubt."""
     letters: Letters
     records: Records
     max_future: int

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import uvicorn
@@ -129,8 +130,8 @@ def assemble(settings: Settings, kafka: str, redis: str, clickhouse: str) -> Par
         rows=rows,
         kafka=metadata,
         book=book,
-        keep_up=lambda: catalogue.keep_up(kafka, book, asyncio.Event()),
-        apply_catalogue=lambda catalog, tenant, now: catalogue.apply(kafka, catalog, tenant, now),
+        keep_up=lambda: catalogue.keep_up(kafka, redis, book, asyncio.Event()),
+        apply_catalogue=partial(catalogue.apply_everywhere, kafka, redis),
         records=Records(kafka),
         letters=Resolver(kafka, ClickHouseLetters(reader), _now),
         max_future=settings.max_future // MICROSECOND,

@@ -24,8 +24,7 @@ from schemas.ids import check_id
 from schemas.money import NANOS
 from schemas.period import format_time
 from schemas.settings import Settings
-from streams.catalogue import apply as apply_version
-from streams.catalogue import read_all
+from streams import catalogue
 
 SAMPLE_UNITS = 1_000_000
 """The quantity that `check` prices for a look at every price."""
@@ -60,15 +59,27 @@ def check(file: Path, as_json: bool) -> None:
 @click.option("--tenant", help="Replace the common catalogue for this tenant alone.")
 @as_json
 def apply(file: Path, tenant: str | None, as_json: bool) -> None:
-    """Make FILE a new version, which running workers pick up."""
+    """Make FILE a new version, and wait until running workers have picked it up."""
     read = read_file(file)
     if tenant is not None:
         check_id(tenant, "/tenant")
-    version = asyncio.run(apply_version(_kafka(), read, tenant, time.time_ns() // 1_000))
+    version, picked_up = asyncio.run(_apply(read, tenant, time.time_ns() // 1_000))
     if as_json:
-        click.echo(orjson.dumps({"version": version, "tenant": tenant, **_summary(read)}))
+        click.echo(orjson.dumps({"version": version, "tenant": tenant, **_summary(read), "picked_up": picked_up}))
     else:
         click.echo(f"version {version} of {tenant or 'all tenants'}: {_counted(read)}, checksum {read.checksum[:12]}")
+    if not picked_up:
+        click.echo(
+            "not every running process has said that it has the version: it is in force as they read it", err=True
+        )
+
+
+async def _apply(read: Catalog, tenant: str | None, now: int) -> tuple[int, bool]:
+    settings = attach(Settings.from_environment(), ("kafka",))
+    assert settings.kafka_bootstrap is not None, "attach answers an address or raises"
+    if settings.redis_url is None:
+        return await catalogue.apply(settings.kafka_bootstrap, read, tenant, now), False
+    return await catalogue.apply_everywhere(settings.kafka_bootstrap, settings.redis_url, read, tenant, now)
 
 
 @catalog.command()
@@ -79,7 +90,7 @@ def show(tenant: str | None, number: int | None, as_json: bool) -> None:
     """Print the catalogue in force, or a version, as YAML that can be applied again."""
     if tenant is not None and number is not None:
         raise click.UsageError("--tenant and --version exclude each other")
-    versions = asyncio.run(read_all(_kafka()))
+    versions = asyncio.run(catalogue.read_all(_kafka()))
     found = _in_force(versions, tenant) if number is None else _numbered(versions, number)
     about = {
         "version": found.version,
@@ -212,7 +223,7 @@ def _either(*names: str) -> list[Catalog]:
             catalogs.append(read_file(Path(name)))
         elif _VERSION.fullmatch(name):
             if versions is None:
-                versions = asyncio.run(read_all(_kafka()))
+                versions = asyncio.run(catalogue.read_all(_kafka()))
             catalogs.append(_numbered(versions, int(name)).catalog)
         else:
             raise InvalidInput("not_found", f"{name} is neither a file nor the number of a version")

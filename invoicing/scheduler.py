@@ -245,7 +245,7 @@ async def assembled(settings: Settings, registry: CollectorRegistry) -> AsyncIte
     book = PriceBook()
     for version in await catalogue.read_all(bootstrap):
         book.add(version)
-    keeping_up = asyncio.create_task(catalogue.keep_up(bootstrap, book, asyncio.Event()), name="catalogue")
+    keeping_up = asyncio.create_task(catalogue.keep_up(bootstrap, None, book, asyncio.Event()), name="catalogue")
     accounts = RedisAccounts(redis_url, timeout_seconds=10.0)
     publisher = Publisher(bootstrap, bounds=Bounds(timeout_s=PUBLISH_SECONDS))
     corrections = Corrections(url, publisher.publish)

@@ -170,7 +170,7 @@ class Worker:
         registry: CollectorRegistry,
         tell: Callable[[bool], None],
     ) -> None:
-        self._bootstrap = bootstrap
+        self._bootstrap, self._redis_url = bootstrap, redis_url
         self._tell = tell
         self._accounts = RedisAccounts(redis_url)
         self._holds = HoldKeeper(bootstrap, HoldStore(redis_url, HOLDS_SECONDS), partitions)
@@ -210,7 +210,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave, 0, signal.Signals(number).name)
-        following = asyncio.create_task(keep_up(self._bootstrap, self.book, self._catalogue_known), name="catalogue")
+        following = asyncio.create_task(
+            keep_up(self._bootstrap, self._redis_url, self.book, self._catalogue_known), name="catalogue"
+        )
         watching = asyncio.create_task(self._watch(), name="watchdog")
         self._app.finalize()
         starting = asyncio.create_task(self._app.maybe_start(), name="faust")

@@ -136,7 +136,7 @@ async def in_process(
         return count
 
     commands = Commands(publisher, accounts, partitions, _archived)
-    following = asyncio.create_task(catalogue.keep_up(kafka, book, asyncio.Event()), name="catalogue")
+    following = asyncio.create_task(catalogue.keep_up(kafka, redis, book, asyncio.Event()), name="catalogue")
     try:
         yield InProcessClient(tenant, admission, Settlements(admission, commands), publisher)
     finally:

@@ -11,18 +11,14 @@ from api.answers import CatalogAnswer, CatalogApplied
 from api.auth import needs
 from api.bodies import JSON, YAML, described_body, is_json, read_body
 from api.parts import Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.tokens import Token
 from rating.book import PriceBook
 from schemas.catalog import CatalogVersion, parse
 from schemas.errors import InvalidInput
 from schemas.period import format_time
 
-router = APIRouter(tags=["catalogue"])
-
-SEEN_WAITS: Final = 20
-SEEN_WAIT_SECONDS: Final = 0.05
-"""After it is applied, this process waits a while until it has read the version itself, so that a GET shows it."""
+router = APIRouter(tags=["catalogue"], responses=PROBLEM_RESPONSES)
 
 _CATALOGUE: Final[dict[str, Any]] = {
     "type": "object",
@@ -59,18 +55,20 @@ def in_force(book: PriceBook, tenant: str, now: int) -> CatalogVersion | None:
 
 @router.put("/v1/catalog", responses=BODY_RESPONSES, openapi_extra=described_body(_CATALOGUE, JSON, *YAML))
 async def put_catalog(request: Request, tollgate: Tollgate, token: Annotated[Token, needs("admin")]) -> CatalogApplied:
-    """Makes a catalogue the tenant's own, as a new version, or refuses it whole with every fault."""
+    """Makes a catalogue the tenant's own, as a new version, or refuses it whole with every fault.
+
+    Answers once every process that rates by catalogues has picked it up: what is sent afterwards is rated by it."""
     media_type, body = await read_body(request, JSON, *YAML)
     if media_type == JSON and not is_json(body):
         raise InvalidInput("not_json", "the body is not JSON")
     parts = tollgate.parts
     catalogue = await asyncio.to_thread(parse, body)
     now = parts.now()
-    version = await parts.apply_catalogue(catalogue, token.tenant, now)
-    for _ in range(SEEN_WAITS):
-        if parts.book.position >= version:
-            break
-        await asyncio.sleep(SEEN_WAIT_SECONDS)
+    version, picked_up = await parts.apply_catalogue(catalogue, token.tenant, now)
     return CatalogApplied(
-        version=version, tenant=token.tenant, checksum=catalogue.checksum, applied_at=format_time(now)
+        version=version,
+        tenant=token.tenant,
+        checksum=catalogue.checksum,
+        applied_at=format_time(now),
+        picked_up=picked_up,
     )

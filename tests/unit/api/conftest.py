@@ -50,11 +50,11 @@ class World:
         _, text = self.tokens.issue(tenant, scopes, None, NOW)
         return {"Authorization": f"Bearer {text}"}
 
-    async def apply(self, catalogue: Catalog, tenant: str | None, now: int) -> int:
+    async def apply(self, catalogue: Catalog, tenant: str | None, now: int) -> tuple[int, bool]:
         if self.publisher.away:
             await self.publisher.publish([])
         self.book.add(CatalogVersion(self.book.position + 1, tenant, now, catalogue))
-        return self.book.position
+        return self.book.position, True
 
 
 async def _never() -> None:
