@@ -40,11 +40,14 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     services: dict[str, ServiceState] = {}
 
 
+_decode: Final = msgspec.json.Decoder(State).decode
+
+
 def read(data_dir: Path) -> State:
     """The remembered state; an empty one where nothing was started yet."""
     path = data_dir / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=State)
+        return _decode(path.read_bytes())
     except FileNotFoundError:
         return State()
     except msgspec.MsgspecError as error:

@@ -80,6 +80,16 @@ class Status(msgspec.Struct, frozen=True):
     lag: list[Lag]
 
 
+class _Readiness(msgspec.Struct):
+    """What of /readyz is told here."""
+
+    dependencies: dict[str, Dependency]
+
+
+_decode_processes: Final = msgspec.json.Decoder(list[ProcessStatus]).decode
+_decode_readiness: Final = msgspec.json.Decoder(_Readiness).decode
+
+
 def status(settings: Settings, decided: Callable[[str], Positions] | None = None) -> Status:
     """Everything at once. A service that does not answer is not ready; it is no error.
 
@@ -122,7 +132,7 @@ def processes(settings: Settings) -> list[ProcessStatus]:
     """The processes that the supervisor noted and that still run. Errors: InvariantBroken if the file is damaged."""
     path = settings.data_dir / PROCESSES_FILE
     try:
-        noted = msgspec.json.decode(path.read_bytes(), type=list[ProcessStatus])
+        noted = _decode_processes(path.read_bytes())
     except FileNotFoundError:
         return []
     except msgspec.MsgspecError as error:
@@ -146,17 +156,11 @@ def _dependencies(metrics: str) -> dict[str, Dependency] | None:
     connected = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_READY_TIMEOUT_S)
     try:
         connected.request("GET", "/readyz")
-        return msgspec.json.decode(connected.getresponse().read(), type=_Readiness).dependencies
+        return _decode_readiness(connected.getresponse().read()).dependencies
     except (OSError, http.client.HTTPException, msgspec.MsgspecError):
         return None
     finally:
         connected.close()
-
-
-class _Readiness(msgspec.Struct):
-    """What of /readyz is told here."""
-
-    dependencies: dict[str, Dependency]
 
 
 def _is_alive(pid: int) -> bool:

@@ -14,6 +14,7 @@ One JSON file, `manifest.json`. `ledger_id` is the identity (topic id) of the le
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -47,6 +48,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runs: tuple[RunEntry, ...]
 
 
+_decode: Final = msgspec.json.Decoder(Manifest).decode
+"""Made here, in one thread: msgspec crashes where two threads make the first one of a type, and lanes open at once."""
+
+
 def read_manifest(directory: Path) -> Manifest | None:
     """The manifest that stands, or None if there is none; `Damaged` if it can not be understood."""
     try:
@@ -54,7 +59,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"{MANIFEST_NAME} is not a manifest: {error}") from error
     if manifest.format != FORMAT:
