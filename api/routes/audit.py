@@ -13,12 +13,13 @@ from api.auth import needs
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Limit, To, page_of, span_of
 from api.parts import Tollgate
+from api.problems import PROBLEM_RESPONSES
 from api.queries import Query
 from api.shaping import time
 from api.tokens import Token
 from schemas.period import TIME_END
 
-router = APIRouter(tags=["audit"])
+router = APIRouter(tags=["audit"], responses=PROBLEM_RESPONSES)
 
 KEY: Final = (int, str)
 

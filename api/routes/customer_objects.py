@@ -24,7 +24,7 @@ from api.cursors import decode_cursor, encode_cursor
 from api.documents import customers
 from api.pages import PAGE_ROWS, Cursor, Id, Limit
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.tokens import Token
 from rating.own import check_own
 from schemas.commands import CUSTOMER_PUT
@@ -32,7 +32,7 @@ from schemas.customer import FIELDS, check_fields
 from schemas.documents import CUSTOMER, decode_body
 from streams.commands import Operation
 
-router = APIRouter(tags=["customers"])
+router = APIRouter(tags=["customers"], responses=PROBLEM_RESPONSES)
 
 Reader = Annotated[Token, needs("usage:read")]
 Writer = Annotated[Token, needs("wallet:write")]

@@ -12,7 +12,7 @@ from api.auth import needs
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Id, Limit, Month, To, page_of, span_of
 from api.parts import Application, Tollgate
-from api.problems import not_found
+from api.problems import PROBLEM_RESPONSES, not_found
 from api.shaping import charge, movement, usage_sum
 from api.tokens import Token
 from rating.admission import NO_CURRENCY
@@ -23,7 +23,7 @@ from schemas.limits import ID_MAX_CHARACTERS
 from schemas.money import format_nanos
 from schemas.period import format_time
 
-router = APIRouter(tags=["customers"], prefix="/v1/customers/{id:segment}")
+router = APIRouter(tags=["customers"], prefix="/v1/customers/{id:segment}", responses=PROBLEM_RESPONSES)
 
 Reader = Annotated[Token, needs("usage:read")]
 Window = Literal["minute", "hour", "day", "week", "month"]

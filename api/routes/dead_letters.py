@@ -15,7 +15,7 @@ from api.bodies import JSON, described_body, json_judged, read_body
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Id, Limit, To, page_of, span_of
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.shaping import dead_letter_fields
 from api.tokens import Token
 from schemas.canonical import parse
@@ -24,7 +24,7 @@ from schemas.period import format_time
 from schemas.shape import read
 from streams.resolving import Place, Resolved, place_of
 
-router = APIRouter(tags=["dead letters"])
+router = APIRouter(tags=["dead letters"], responses=PROBLEM_RESPONSES)
 
 Administrator = Annotated[Token, needs("admin")]
 

@@ -13,7 +13,7 @@ from api.bodies import CLOUDEVENT, CLOUDEVENTS_BATCH, JSON, described_body, json
 from api.cursors import decode_cursor
 from api.pages import PAGE_ROWS, Cursor, From, Id, Limit, To, page_of, span_of
 from api.parts import Tollgate
-from api.problems import BODY_RESPONSES, Refused, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, Refused, not_found
 from api.shaping import event_place, event_record
 from api.tokens import Token
 from ingest.accept import Record, judge, split_batch
@@ -22,7 +22,7 @@ from schemas.event import COMMAND_PREFIX, peek
 from schemas.limits import BATCH_MAX_ENTRIES
 from schemas.topics import ACCOUNT_EVENTS
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], responses=PROBLEM_RESPONSES)
 
 RECORDS_SHOWN: Final = 100
 """Of one source and id; a sender that repeats itself more often sees the first."""

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Path
 from api.auth import needs
 from api.explaining import EXPLAINERS
 from api.parts import Tollgate
-from api.problems import not_found
+from api.problems import PROBLEM_RESPONSES, not_found
 from api.sources import Sources
 from api.tokens import Token
 from rating.book import PriceBook
 from schemas.catalog import CatalogVersion
 from schemas.errors import Unavailable
 
-router = APIRouter(tags=["explanations"])
+router = APIRouter(tags=["explanations"], responses=PROBLEM_RESPONSES)
 
 
 @router.get("/v1/explain/{kind:segment}/{id:segments}")

@@ -28,7 +28,7 @@ from api.bodies import JSON, described_body
 from api.commanding import PENDING_RESPONSE, pending
 from api.hot import HotRoute, JsonAnswer
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, MEDIA_TYPE, Problem, not_found, status_of_denial
+from api.problems import BODY_RESPONSES, MEDIA_TYPE, PROBLEM_RESPONSES, Problem, not_found, status_of_denial
 from api.tokens import Token
 from schemas.errors import InvalidInput
 from schemas.ids import check_id
@@ -36,7 +36,7 @@ from schemas.period import SECOND
 from streams.admission.answers import Denial, Standing
 from streams.commands import Operation
 
-router = APIRouter(tags=["holds"], prefix="/v1/holds")
+router = APIRouter(tags=["holds"], prefix="/v1/holds", responses=PROBLEM_RESPONSES)
 
 Holder = Annotated[Token, needs("holds:write")]
 HoldId = Annotated[str, Path(alias="id", description="The hold")]

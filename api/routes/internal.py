@@ -15,7 +15,7 @@ from api.auth import needs
 from api.bodies import JSON, described_body, json_judged, read_body
 from api.pages import From, Month, To, span_of
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, Refused, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, Refused, not_found
 from api.tokens import Token
 from ingest.accept import Record, split_batch
 from ingest.device_report import released
@@ -25,7 +25,7 @@ from schemas.errors import InvalidInput, Unavailable
 from schemas.limits import BATCH_MAX_ENTRIES
 from schemas.money import format_nanos
 
-router = APIRouter(tags=["device scheduler"])
+router = APIRouter(tags=["device scheduler"], responses=PROBLEM_RESPONSES)
 
 UserId = Annotated[str, Path(alias="userId")]
 

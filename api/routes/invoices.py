@@ -16,7 +16,7 @@ from api.commanding import COMMAND_RESPONSES, PENDING_RESPONSE, Key, body_of, ca
 from api.cursors import decode_cursor, encode_cursor
 from api.pages import PAGE_ROWS, Cursor, Id, Limit
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, Refused, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, Refused, not_found
 from api.tokens import Token
 from invoicing.close import Closer
 from invoicing.periods import period_at
@@ -28,7 +28,7 @@ from schemas.invoice import Draft, Identity, period_from
 from schemas.period import Period, parse_month
 from streams.commands import Operation
 
-router = APIRouter(tags=["invoices"])
+router = APIRouter(tags=["invoices"], responses=PROBLEM_RESPONSES)
 
 Reader = Annotated[Token, needs("usage:read")]
 Writer = Annotated[Token, needs("invoices:write")]

@@ -25,7 +25,7 @@ from api.cursors import decode_cursor, encode_cursor
 from api.documents import documents
 from api.pages import PAGE_ROWS, Cursor, Id, Limit
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.tokens import Token
 from rating.orders import refund_takes
 from schemas import commands
@@ -33,7 +33,7 @@ from schemas.commands import operation_id
 from schemas.documents import ORDER, PAYMENT, decode_body
 from streams.commands import Operation
 
-router = APIRouter(tags=["orders"])
+router = APIRouter(tags=["orders"], responses=PROBLEM_RESPONSES)
 
 Reader = Annotated[Token, needs("usage:read")]
 Writer = Annotated[Token, needs("wallet:write")]

@@ -23,7 +23,7 @@ from api.commanding import (
 )
 from api.pages import Id
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.tokens import Token
 from rating.orders import refund_takes
 from schemas import commands
@@ -31,7 +31,7 @@ from schemas.commands import operation_id
 from schemas.documents import PAYMENT
 from streams.commands import Operation
 
-router = APIRouter(tags=["payments"])
+router = APIRouter(tags=["payments"], responses=PROBLEM_RESPONSES)
 
 Reader = Annotated[Token, needs("usage:read")]
 Writer = Annotated[Token, needs("wallet:write")]

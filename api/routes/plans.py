@@ -13,13 +13,13 @@ from api.auth import needs
 from api.cursors import decode_cursor, encode_cursor
 from api.pages import PAGE_ROWS, Cursor, Id, Limit
 from api.parts import Parts, Tollgate
-from api.problems import not_found
+from api.problems import PROBLEM_RESPONSES, not_found
 from api.routes.catalog import in_force
 from api.tokens import Token
 from schemas.catalog import CatalogVersion
 from schemas.catalog_shapes import Plan
 
-router = APIRouter(tags=["catalogue"])
+router = APIRouter(tags=["catalogue"], responses=PROBLEM_RESPONSES)
 
 Reader = Annotated[Token, needs("usage:read")]
 

@@ -10,13 +10,13 @@ from starlette.concurrency import run_in_threadpool
 from api.answers import PriceEstimate
 from api.auth import needs
 from api.bodies import JSON, described_body, json_judged, read_body
-from api.problems import BODY_RESPONSES
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES
 from api.tokens import Token
 from rating.estimate import estimate
 from schemas.canonical import parse
 from schemas.limits import BODY_MAX_BYTES
 
-router = APIRouter(tags=["prices"])
+router = APIRouter(tags=["prices"], responses=PROBLEM_RESPONSES)
 
 _QUANTITY: Final[dict[str, Any]] = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
 _DIMENSION: Final[dict[str, Any]] = {"type": ["string", "number", "boolean", "null"]}

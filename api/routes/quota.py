@@ -18,7 +18,7 @@ from api.consuming import consume
 from api.hot import HotRoute, JsonAnswer
 from api.pages import Id
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, Problem, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, Problem, not_found
 from api.tokens import Token
 from rating.admission import quotas_of
 from rating.book import CompiledCatalogue
@@ -28,7 +28,7 @@ from schemas.money import NANOS, format_nanos
 from schemas.period import format_time
 from streams.admission.answers import Checked
 
-router = APIRouter(tags=["quota"])
+router = APIRouter(tags=["quota"], responses=PROBLEM_RESPONSES)
 
 Asker = Annotated[Token, needs("quota:check")]
 Reader = Annotated[Token, needs("usage:read")]

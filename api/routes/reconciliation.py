@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field
 from api.auth import needs
 from api.pages import Month
 from api.parts import Tollgate
+from api.problems import PROBLEM_RESPONSES
 from api.tokens import Token
 from schemas.period import parse_month
 
-router = APIRouter(tags=["reconciliation"])
+router = APIRouter(tags=["reconciliation"], responses=PROBLEM_RESPONSES)
 
 
 class EquationAnswer(BaseModel):

@@ -14,7 +14,7 @@ from api.bodies import JSON, described_body
 from api.commanding import COMMAND_RESPONSES, PENDING_RESPONSE, Key, body_of, carried_out, command, optional_key
 from api.pages import Id
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.tokens import Token
 from schemas import invoicing_commands as types
 from schemas.commands import operation_id
@@ -22,7 +22,9 @@ from schemas.documents import SUBSCRIPTION
 from schemas.errors import InvalidInput
 from streams.commands import Operation
 
-router = APIRouter(tags=["subscriptions"], prefix="/v1/customers/{id:segment}/subscription")
+router = APIRouter(
+    tags=["subscriptions"], prefix="/v1/customers/{id:segment}/subscription", responses=PROBLEM_RESPONSES
+)
 
 Reader = Annotated[Token, needs("usage:read")]
 Writer = Annotated[Token, needs("subscriptions:write")]

@@ -14,7 +14,7 @@ from api.bodies import JSON, described_body
 from api.commanding import COMMAND_RESPONSES, PENDING_RESPONSE, Key, body_of, carried_out, command, optional_key
 from api.pages import Id
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.tokens import Token
 from invoicing.jobs import Jobs
 from schemas import invoicing_commands as types
@@ -24,7 +24,7 @@ from schemas.errors import InvalidInput
 from schemas.period import SECOND, format_time, parse_time
 from streams.commands import Operation
 
-router = APIRouter(tags=["test clocks"], prefix="/v1/test-clocks")
+router = APIRouter(tags=["test clocks"], prefix="/v1/test-clocks", responses=PROBLEM_RESPONSES)
 
 Writer = Annotated[Token, needs("admin")]
 

@@ -22,14 +22,14 @@ from api.commanding import (
 )
 from api.pages import Id
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, not_found
 from api.tokens import Token
 from schemas import commands
 from schemas.commands import Command
 from schemas.money import parse_amount
 from streams.commands import Operation
 
-router = APIRouter(tags=["wallets"])
+router = APIRouter(tags=["wallets"], responses=PROBLEM_RESPONSES)
 
 Writer = Annotated[Token, needs("wallet:write")]
 

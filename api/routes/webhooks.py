@@ -15,13 +15,13 @@ from pydantic import BaseModel, Field
 
 from api.bodies import JSON, described_body, read_body
 from api.parts import Application, Tollgate
-from api.problems import BODY_RESPONSES, Refused, not_found
+from api.problems import BODY_RESPONSES, PROBLEM_RESPONSES, Refused, not_found
 from ingest.accept import judge
 from invoicing.stripe.webhook import account_event, verified
 from schemas.documents import PAYMENT
 from schemas.errors import InvalidInput, Unavailable
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], responses=PROBLEM_RESPONSES)
 
 
 class Taken(BaseModel):
