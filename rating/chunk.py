@@ -64,10 +64,10 @@ class Chunk:
         """Bytes of the record from above, but for its charges."""
         self.weighed_rates = 0
 
-    def has_room(self, index: int, value_bytes: int, key: str) -> bool:
+    def has_room(self, index: int, names_bytes: int, key: str) -> bool:
         """Whether the record's entry still fits; the first one always does."""
         self.weigh_rates()
-        weight = self.weight + ENTRY_BYTES + utf8(key) + value_bytes
+        weight = self.weight + ENTRY_BYTES + utf8(key) + names_bytes
         if key not in self.decision.touched:
             weight += account_bytes(self.accounts.get(key), key)
         if index and weight + CHARGE_BYTES * self.charged > LEDGER_CHUNK_MAX_BYTES:

@@ -240,7 +240,7 @@ def _in_order(groups: list[_Group], table: list[Rate], names: Names) -> Priced:
         totals[order],
         counts,
         np.append(0, np.cumsum(counts)),
-        ENTRY_BYTES + key_bytes[accounts] + names.value_bytes[places],
+        ENTRY_BYTES + key_bytes[accounts] + names.weights[places],
         rates[charged],
         units[charged] * NANOS,
         amounts[charged],

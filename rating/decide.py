@@ -80,7 +80,7 @@ def decide(
                 break
             plain.release(index)
         key = names.key(start + index)
-        if not chunk.has_room(index, int(names.value_bytes[start + index]), key):
+        if not chunk.has_room(index, int(names.weights[start + index]), key):
             return finish(index)
         event = names.event(start + index)
         if isinstance(event, Unreadable):

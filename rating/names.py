@@ -92,7 +92,8 @@ class Names:
     offset: Numbers
     received_at: Numbers
     occurred_at: Numbers
-    value_bytes: Numbers
+    weights: Numbers
+    """Bytes that a record's names may come to in the ledger: those of a plain one, else all of its value."""
     identity: Octets
     """A digest each; zeros for an Unreadable."""
     account: NDArray[np.int32]
@@ -132,8 +133,8 @@ def names_of(received: Records, max_future: int, general: General, *, plainly: b
     Errors: what `general` raises."""
     count = len(received)
     received_at = received.columns[RECEIVED_AT]
-    value_bytes = np.maximum(received.columns[VALUE_SIZE], 0)
-    scanned = scan(received.buffer, received.columns[VALUE], value_bytes if plainly else np.zeros(count, np.int64))
+    weights = np.maximum(received.columns[VALUE_SIZE], 0)
+    scanned = scan(received.buffer, received.columns[VALUE], weights if plainly else np.zeros(count, np.int64))
     occurred_at = np.where(scanned.times == ABSENT, received_at, scanned.times)
     is_plain = scanned.plain & (scanned.counts[COUNTS.index("cached_input_tokens")] <= scanned.counts[0])
     is_plain &= occurred_at <= received_at + max_future
@@ -144,6 +145,7 @@ def names_of(received: Records, max_future: int, general: General, *, plainly: b
         occurred_at[rest] = list(map(_occurred_at, told))
     buffer = _lay_behind(scanned, is_plain, rest, told)
     places = np.flatnonzero(is_plain)
+    weights[places] = np.maximum(scanned.sizes[:, places], 0).sum(axis=0)
     tenant = _coded(buffer, scanned, TENANT, is_plain, [event.tenant for event in told])
     source = _coded(buffer, scanned, SOURCE, is_plain, [event.source for event in told])
     type_of = coded([TOKENS_USED, *(event.type for event in told)])
@@ -186,7 +188,7 @@ def names_of(received: Records, max_future: int, general: General, *, plainly: b
         received.columns[OFFSET],
         received_at,
         occurred_at,
-        value_bytes,
+        weights,
         identity,
         account,
         keys,

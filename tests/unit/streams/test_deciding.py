@@ -18,6 +18,7 @@ from schemas.limits import (
     BLOCK_MAX_ENTRIES,
     BLOCK_QUIET_ENTRIES,
     EVENT_MAX_BYTES,
+    LEDGER_CHUNK_MAX_BYTES,
     LEDGER_RECORD_MAX_BYTES,
 )
 from streams.deciding import (
@@ -165,6 +166,19 @@ def test_an_ordinary_batch_is_cut_by_count_and_not_by_size() -> None:
     partition.usage(*(tokens(n, subject=f"customer-{n}") for n in range(2_000)))
     assert len(partition.decided) <= 4
     assert max(chunk.record.count for chunk in partition.decided) <= CHUNK_MAX_RECORDS
+
+
+@pytest.mark.parametrize("customers", [1, 40, 8_000])
+@pytest.mark.parametrize("long", [1, 150])
+def test_a_chunk_that_is_full_is_no_larger_than_was_estimated(customers: int, long: int) -> None:
+    """Of plain events, of which the names alone are counted, be they of a letter or of very many."""
+    partition = MemoryPartition()
+    partition.usage(
+        *(tokens(n, 2, 3, model="m", subject=f"c{n % customers}" + "x" * long, source="s" * long) for n in range(8_000))
+    )
+    chunks = [chunk for chunk in partition.decided if chunk.record.count]
+    assert max(chunk.record.count for chunk in chunks[:-1]) < CHUNK_MAX_RECORDS
+    assert max(len(chunk.encoded) for chunk in chunks) <= LEDGER_CHUNK_MAX_BYTES
 
 
 def test_one_record_too_large_for_any_chunk_costs_itself_alone() -> None:
