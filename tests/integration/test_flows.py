@@ -128,6 +128,13 @@ class World:
         }  # fmt: skip
         self.served.send([json.dumps(event).encode()] * 2)
 
+    def charges(self) -> int:
+        """How many there are by now."""
+        ((count,),) = self.served.ask(
+            "SELECT count() FROM tollgate.rated_usage WHERE tenant = {tenant:String}", tenant=self.tenant
+        )
+        return int(count)
+
     async def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """A request, repeated under its key until its outcome is known."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
@@ -387,8 +394,9 @@ async def test_a_line_of_overage_is_explained_by_the_charges_that_came_since_the
     answer = await world.ask("POST", "/v1/customers/<customer>/subscription", {"plan_id": "pro"})
     exceeded = {**OTHERS, "subscription_id": answer["subscription_id"]}
     told: list[str] = []
-    for quantity, total in ((3, "1.50"), (5, "2.50")):
+    for number, (quantity, total) in enumerate(((3, "1.50"), (5, "2.50")), 1):
         await asyncio.to_thread(world.send, "usage.reported", {"meter": "calls", "quantity": quantity})
+        await asyncio.to_thread(until, lambda charged=number: world.charges() == charged)
         await asyncio.to_thread(world.send, "subscription.usage_exceeded", exceeded)
         told.append(f"invoice.finalized overage {total}")
         invoices = await world.await_told(told)
