@@ -171,7 +171,11 @@ def _tokens(number: int, customer: str, time: str, model: str, taken: int, cache
 
 
 def _released(number: int, customer: str, time: str, seconds: int, cores: int, now: datetime) -> Sent:
-    end = now - timedelta(hours=1)
+    end = now.astimezone(UTC) - timedelta(hours=1)
+    month = end.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    if end - month < timedelta(days=1):
+        # Over a month's end it would be charged for each month, and each charge rounded: one is what is expected.
+        end = month - timedelta(seconds=1)
     data = {
         "device_id": f"dev-{number % 500}",
         "allocation_id": f"alloc-{number:010d}",

@@ -87,3 +87,18 @@ def test_expected_totals_add_up(sent: list[workload.Sent]) -> None:
         expected.take(one)
     assert sum(expected.balances.values()) == 500 * workload.GRANT_NANOS - expected.amount
     assert expected.outcomes.total() == COUNT + 500
+
+
+@pytest.mark.parametrize(
+    "now", ["2026-11-30T23:59:59", "2026-12-01T00:30:00", "2026-12-01T13:00:00", "2026-12-02T02:00"]
+)
+def test_no_device_is_used_over_a_months_end(now: str) -> None:
+    """It would be charged for each month, and the amounts that are expected know one charge."""
+    moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    released = [
+        json.loads(one.value)["data"]
+        for one in workload.usage(workload.customers(50), 2_000, moment)
+        if b"device.released" in one.value and one.outcome == "rated"
+    ]
+    assert len(released) > 20
+    assert all(data["allocated_at"][:7] == data["released_at"][:7] <= now[:7] for data in released)
