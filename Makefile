@@ -16,6 +16,9 @@ ifneq ($(shell $(PYTHON) $(VERSION_OF)),$(shell $(BIN)/python $(VERSION_OF) 2>/d
 endif
 endif
 
+# Where this is set Python compiles every module again for every process that imports it: a second of CPU for each start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test faults bench up down check lock
 .DELETE_ON_ERROR:
 
@@ -23,7 +26,7 @@ demo: $(STAMP)
 	@$(BIN)/tollgate demo
 
 test: $(STAMP)
-	@$(BIN)/pytest -n 3 -m "not long"
+	@$(BIN)/pytest -n 4 -m "not long"
 
 faults: $(STAMP)
 	@$(BIN)/pytest -m long

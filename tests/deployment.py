@@ -23,14 +23,19 @@ import yaml
 from backing import launch, ports
 from backing.service import silent
 from schemas.settings import PREFIX, Settings
+from tests import loaded
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _CONTAINER_PORTS: Final = {"kafka": 9092, "redis": 6379, "clickhouse": 8123}
 
 
+PARTITIONS: Final = 4
+"""Half of what a deployment has by itself: a tenth of what its start costs, and no other promise."""
+
+
 def settings_in(data_dir: Path, **given: Any) -> Settings:
     """Settings of a data dir that nothing outside the test has a say in."""
-    return Settings.from_environment({}, data_dir=data_dir, **given)
+    return Settings.from_environment({}, data_dir=data_dir, **{"partitions": PARTITIONS, **given})
 
 
 @contextlib.contextmanager
@@ -88,11 +93,18 @@ def substituted(text: str, variables: Mapping[str, str]) -> str:
 
 def until(condition: Callable[[], object], bound_s: float = 60) -> None:
     """Returns once the condition holds; fails the test if it does not come to it."""
-    deadline = time.monotonic() + bound_s
+    begun = time.monotonic()
     while not condition():
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= begun + bound_s:
             raise AssertionError(f"{getattr(condition, '__name__', 'the condition')} did not hold within {bound_s} s")
-        time.sleep(0.02)
+        pause(begun)
+
+
+def pause(begun: float) -> None:
+    """Between two looks at what was to come since `begun` (time.monotonic): the longer it takes, the longer, since who
+    is asked has the same two cores.
+    """
+    time.sleep(min(0.3, 0.02 + (time.monotonic() - begun) / 10))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,15 +125,9 @@ class Tollgate:
         """Runs one command to its end. With `check` an exit code other than 0 fails the test, showing what was
         said.
         """
-        done = subprocess.run(
-            self.command(*arguments),
-            input=stdin.decode() if isinstance(stdin, bytes) else stdin,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        given = stdin.encode() if isinstance(stdin, str) else stdin or b""
+        ended = loaded.run([*arguments], stdin=given, env=self.environment, timeout_s=timeout_s)
+        done = subprocess.CompletedProcess(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
         if check and done.returncode != 0:
             raise AssertionError(
                 f"tollgate {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -130,14 +136,7 @@ class Tollgate:
 
     def send(self, events: bytes) -> None:
         """`tollgate events send` with these lines, which need not be text."""
-        subprocess.run(
-            self.command("events", "send", "-"),
-            input=events,
-            env=self.environment,
-            capture_output=True,
-            timeout=300,
-            check=True,
-        )
+        self("events", "send", "-", stdin=events)
 
     @contextlib.contextmanager
     def started(self, *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -159,7 +158,7 @@ class Tollgate:
     @staticmethod
     def command(*arguments: str) -> list[str]:
         """The argument list, for tests that start processes themselves."""
-        return [sys.executable, "-P", "-m", "console.main", *arguments]
+        return loaded.command(arguments)
 
 
 def end(running_process: subprocess.Popen[bytes], bound_s: float = 30) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from schemas.clickhouse import connect
 from schemas.settings import Settings
-from tests.deployment import Tollgate, end, until
+from tests.deployment import Tollgate, end, pause, until
 
 SERVING: Final = {"supervisor", "worker", "sink", "api"}
 VISIBLE_S: Final = 120
@@ -55,10 +55,10 @@ class Served:
 
     def await_outcomes(self, tenant: str, count: int) -> dict[str, int]:
         """Waits until so many records of a tenant have an outcome that analysts see; what there is then."""
-        deadline = time.monotonic() + VISIBLE_S
+        begun = time.monotonic()
         while sum((found := self.outcomes(tenant)).values()) < count:
-            assert time.monotonic() < deadline, f"{found}, {count} were sent\n{self.tail()}"
-            time.sleep(0.1)
+            assert time.monotonic() < begun + VISIBLE_S, f"{found}, {count} were sent\n{self.tail()}"
+            pause(begun)
         return found
 
     def send(self, lines: Sequence[bytes]) -> None:

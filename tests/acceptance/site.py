@@ -19,13 +19,17 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.acceptance.documented import Documented
-from tests.deployment import Tollgate
+from tests.deployment import Tollgate, pause
 
 PATIENCE_S: Final = 60
 STRIPE_SECRET: Final = "whsec_acceptance"
 PROBLEM: Final = "application/problem+json"
 
 Answer = TypeVar("Answer")
+
+MANY: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+"""For a client that many threads use: one that keeps fewer connections than there are may close one that was just
+handed to another thread (httpcore 1.0: Bad file descriptor)."""
 
 _numbers = itertools.count(1)
 
@@ -37,10 +41,10 @@ def fresh(word: str = "c") -> str:
 
 def until(reached: Callable[[], Answer], what: str = "", bound_s: float = PATIENCE_S) -> Answer:
     """What `reached` answers once that is true."""
-    deadline = time.monotonic() + bound_s
+    begun = time.monotonic()
     while not (answer := reached()):
-        assert time.monotonic() < deadline, f"{what or reached} did not come to it in {bound_s} s: {answer!r}"
-        time.sleep(0.1)
+        assert time.monotonic() < begun + bound_s, f"{what or reached} did not come to it in {bound_s} s: {answer!r}"
+        pause(begun)
     return answer
 
 
@@ -127,7 +131,9 @@ class Site:
             answer.read()
             judge(answer)
 
-        client = httpx.Client(base_url=self.url, headers=bearer(token), timeout=30, event_hooks={"response": [judged]})
+        client = httpx.Client(
+            base_url=self.url, headers=bearer(token), timeout=30, limits=MANY, event_hooks={"response": [judged]}
+        )
         made = Tenant(self, name, token, client)
         self._tenants.append(made)
         if catalogue is not None:

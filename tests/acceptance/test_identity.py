@@ -119,11 +119,16 @@ def test_an_event_in_the_other_topic_has_its_outcome(site: Site, tenant: Tenant)
 
 def test_a_record_in_another_partition_is_rerouted(site: Site, tenant: Tenant) -> None:
     """`ignored` (`rerouted`) and sent to its own partition in the same transaction."""
-    customer = fresh("cust")
-    event = tokens(tenant, customer)
-    wrong = (partition_of(customer, 8) + 1) % 8
-    site.produce([Record("usage.events", json.dumps(event).encode(), customer.encode(), wrong)])
-    assert sorted(tenant.outcomes([event["id"]], 2)[event["id"]]) == [("ignored", "rerouted"), ("rated", "")]
+    customer, partitions = fresh("cust"), site.tollgate.settings.partitions
+    strangers = [partition for partition in range(partitions) if partition != partition_of(customer, partitions)]
+    events = [tokens(tenant, customer) for _ in strangers]
+    site.produce(
+        Record("usage.events", json.dumps(event).encode(), customer.encode(), wrong)
+        for event, wrong in zip(events, strangers, strict=True)
+    )
+    outcomes = tenant.outcomes([event["id"] for event in events], 2 * len(events))
+    for event in events:
+        assert sorted(outcomes[event["id"]]) == [("ignored", "rerouted"), ("rated", "")]
 
 
 def test_the_default_tenant_is_default(site: Site) -> None:

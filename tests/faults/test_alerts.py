@@ -30,6 +30,7 @@ from schemas.ids import partition_of
 from schemas.settings import Settings
 from schemas.topics import USAGE_EVENTS
 from tests.deployment import ROOT, end, settings_in, until
+from tests.faults.conftest import staged
 from tests.prometheus import program
 from tests.served import Served
 
@@ -101,6 +102,13 @@ class Watched:
     def send(self, *events: dict[str, Any]) -> None:
         """By `tollgate events send`."""
         self.served.send([json.dumps(event).encode() for event in events])
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Settings]:
+    """Not the one that others share: a row too many stays in it."""
+    with staged(tmp_path / "data") as settings:
+        yield settings
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ async def _storm(stage: Settings, seed: int, tasks: int, keys: int, kills: int) 
             breaking = asyncio.create_task(_kills(made, seed, kills))
             await asyncio.gather(*(moving() for _ in range(tasks)))
             await breaking
+            await made.processes.ready("api0")
             await _audit(made, found)
 
 

@@ -12,7 +12,7 @@ import pytest
 from schemas.settings import PREFIX
 from tests.deployment import Tollgate
 
-EVENTS = 20_000
+EVENTS = 6_000
 BASELINES = {"read_decode", "handwritten_loop", "stock_faust"}
 
 

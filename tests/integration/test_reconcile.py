@@ -106,9 +106,9 @@ def under_traffic(served: Served, sent: int) -> None:
 
 def flow(served: Served, enough: threading.Event) -> int:
     sent, number = 0, 0
-    while not enough.is_set():
+    while not enough.wait(0.2):
         number += 1
-        some = lines(1_000 * number, 50)
+        some = lines(1_000 * number, 20)
         served.send(some)
         sent += len(some)
     return sent

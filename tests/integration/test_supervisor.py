@@ -7,7 +7,6 @@ import re
 import signal
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,21 +17,22 @@ from tests.deployment import until
 from tests.served import Served, is_alive
 
 
-@pytest.fixture
-def served(services: Settings, tmp_path: Path) -> Served:
-    made = Served(services, tmp_path / "serve.log")
+@pytest.fixture(scope="module")
+def served(services: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """It serves until its supervisor is killed."""
+    made = Served(services, tmp_path_factory.mktemp("supervisor") / "serve.log")
     made.apply(console.demo.CATALOGUE, f"supervisor-{uuid.uuid4().hex[:12]}")
-    return made
+    with made.serving():
+        yield made
 
 
 @pytest.fixture
-def pids(served: Served) -> Iterator[dict[str, int]]:
-    """Of a serving deployment, by role."""
-    with served.serving():
-        yield {process["role"]: process["pid"] for process in served.processes()}
+def pids(served: Served) -> dict[str, int]:
+    """Of its processes, by role."""
+    return {process["role"]: process["pid"] for process in served.processes()}
 
 
-def test_each_child_that_is_killed_is_started_again(served: Served, pids: dict[str, int]) -> None:
+def test_each_child_that_is_killed_is_started_again(served: Served) -> None:
     """Three times each, and the others go on; the back-off never takes longer than two seconds."""
     for role in ("worker", "sink", "api"):
         for _ in range(3):

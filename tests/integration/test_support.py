@@ -120,6 +120,7 @@ def test_a_dead_letter_is_explained_mended_and_sent_again_once(
 ) -> None:
     """However often, by command and by route; the event then counts once, at the price that mended it."""
     served.send([tokens(tenant, "e-1", "known"), tokens(tenant, "e-2", "new")])
+    served.await_outcomes(tenant, 2)
     (letter,) = await_letters(served, tenant, 1)
     assert (letter["reason"], letter["event_id"], letter["retried_at"]) == ("no_price", "e-2", None)
     shown = served.tollgate("dlq", "show", letter["id"]).stdout
