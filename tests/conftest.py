@@ -43,6 +43,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 signal.signal(signal.SIGTERM, _interrupt)
+# Where it is ignored, as by what a shell runs in the background, whatever is started here would ignore it as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOGETHER: Final = ("tests/acceptance/", "tests/security/")
 """Folders whose files share a deployment: one process takes them all. Elsewhere a file is what one process takes."""

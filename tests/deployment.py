@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import signal
@@ -98,6 +99,29 @@ def until(condition: Callable[[], object], bound_s: float = 60) -> None:
         if time.monotonic() >= begun + bound_s:
             raise AssertionError(f"{getattr(condition, '__name__', 'the condition')} did not hold within {bound_s} s")
         pause(begun)
+
+
+@contextlib.contextmanager
+def halted(*pids: int) -> Iterator[None]:
+    """Processes stand still until the block is left.
+
+    A signal alone is a request: a process whose threads wait for a CPU goes on for a while, and may answer once more.
+    """
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            until(functools.partial(_stands_still, pid))
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether no thread of a process runs, or can."""
+    stats = [thread.read_text() for thread in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] in "TZ" for stat in stats)
 
 
 def pause(begun: float) -> None:

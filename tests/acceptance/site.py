@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
-import signal
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +17,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.acceptance.documented import Documented
-from tests.deployment import Tollgate, pause
+from tests.deployment import Tollgate, halted, pause
 
 PATIENCE_S: Final = 60
 STRIPE_SECRET: Final = "whsec_acceptance"
@@ -145,11 +143,8 @@ class Site:
         """Nothing falls due by itself meanwhile: the scheduler stands still."""
         processes = json.loads(self.tollgate("status", "--json").stdout)["processes"]
         pid = next(int(process["pid"]) for process in processes if process["role"] == "scheduler")
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with halted(pid):
             yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
     def issue(self, tenant: str, *options: str) -> str:
         """A token, as `tollgate token issue` prints it."""

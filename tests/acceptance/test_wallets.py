@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -13,6 +11,7 @@ import httpx
 import pytest
 
 from tests.acceptance.site import Site, Tenant, bearer, fresh, is_problem, until
+from tests.deployment import halted
 
 CATALOGUE = """
 currency: USD
@@ -320,16 +319,11 @@ def test_an_outcome_that_is_not_known_in_time_is_202_with_its_place(site: Site, 
     assert tenant.http.put(f"/v1/customers/{customer}", json={}).status_code == 200
     status = json.loads(site.tollgate("status", "--json").stdout)
     workers = [process["pid"] for process in status["processes"] if process["role"] == "worker"]
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with halted(*workers):
         taken = tenant.http.post(path, json=body, headers={"Idempotency-Key": key})
         assert taken.status_code == 202, taken.text
         asked = tenant.http.get(taken.headers["location"])
         assert (asked.status_code, asked.json()["status"]) == (200, "pending"), asked.text
-    finally:
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
     until(lambda: tenant.http.get(taken.headers["location"]).json()["status"] == "done")
     again = move(tenant, customer, "wallet/deposit", body, key)
     assert (again.status_code, again.json()["balance_after"]) == (200, "7")

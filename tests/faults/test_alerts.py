@@ -29,7 +29,7 @@ from backing import native, ports
 from schemas.ids import partition_of
 from schemas.settings import Settings
 from schemas.topics import USAGE_EVENTS
-from tests.deployment import ROOT, end, settings_in, until
+from tests.deployment import ROOT, end, halted, settings_in, until
 from tests.faults.conftest import staged
 from tests.prometheus import program
 from tests.served import Served
@@ -277,12 +277,8 @@ def _clickhouse_away(watched: Watched, stage: Settings) -> None:
 
 def _processes(watched: Watched) -> None:
     """One that hangs, and one that dies again and again."""
-    sink = watched.served.pid("sink")
-    os.kill(sink, signal.SIGSTOP)
-    try:
+    with halted(watched.served.pid("sink")):
         watched.await_alerts("TollgateDown")
-    finally:
-        os.kill(sink, signal.SIGCONT)
     for _ in range(6):
         # The supervisor waits the longer, the oftener one has died.
         until(lambda: any(process["role"] == "worker" for process in watched.served.processes()))

@@ -7,6 +7,7 @@ gap, and what finalization takes of a wallet was taken once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -27,7 +28,7 @@ import httpx
 import pytest
 
 from schemas.settings import Settings
-from tests.deployment import until
+from tests.deployment import halted, until
 from tests.served import Served
 
 LISTENING: Final = re.compile(r"listening on (http://\S+)")
@@ -206,13 +207,12 @@ def test_a_closer_that_was_thought_dead_bills_nothing_twice(served: Served, tmp_
     (case,) = cases(served, tmp_path, 1)
     process = case.close()
     until(lambda: case.count() > 0 or process.poll() is not None, PLACE_S)
-    process.send_signal(signal.SIGSTOP)
-    for number in range(CUSTOMERS):
-        customer = f"{'pre' if number % 2 else 'post'}-{number}"
-        drafted = case.http.post(f"/v1/customers/{customer}/invoices", json={"period": PERIOD})
-        assert drafted.status_code in (200, 201), drafted.text
-        case.http.post(f"/v1/invoices/{drafted.json()['id']}/finalize")
-    process.send_signal(signal.SIGCONT)
+    with halted(process.pid) if process.poll() is None else contextlib.nullcontext():
+        for number in range(CUSTOMERS):
+            customer = f"{'pre' if number % 2 else 'post'}-{number}"
+            drafted = case.http.post(f"/v1/customers/{customer}/invoices", json={"period": PERIOD})
+            assert drafted.status_code in (200, 201), drafted.text
+            case.http.post(f"/v1/invoices/{drafted.json()['id']}/finalize")
     _, err = process.communicate(timeout=PLACE_S)
     # It goes on to the end, or finds that an answer it waited for when it was stopped has not come.
     assert process.returncode == 0 or err.startswith(b"tollgate: "), err.decode()

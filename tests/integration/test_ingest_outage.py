@@ -19,7 +19,7 @@ from ingest.accept import Record
 from ingest.publish import Bounds, Publisher
 from schemas.errors import Unavailable
 from schemas.settings import Settings
-from tests.deployment import settings_in
+from tests.deployment import halted, settings_in
 from tests.integration.topic_reader import topic_from_now
 
 
@@ -37,11 +37,8 @@ def pid_of(kafka: Settings) -> int:
 @contextlib.contextmanager
 def stopped(kafka: Settings) -> Iterator[None]:
     """Kafka answers nothing, and refuses nothing."""
-    os.kill(pid_of(kafka), signal.SIGSTOP)
-    try:
+    with halted(pid_of(kafka)):
         yield
-    finally:
-        os.kill(pid_of(kafka), signal.SIGCONT)
 
 
 def restart(kafka: Settings) -> None:

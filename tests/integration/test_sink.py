@@ -25,7 +25,7 @@ from schemas.ledger import LedgerRecord, rows
 from schemas.ledger_packed import encode_record
 from schemas.settings import Settings
 from schemas.topics import LARGEST_BATCH_BYTES, USAGE_DLQ, USAGE_RATED
-from tests.deployment import Tollgate, end, running, until
+from tests.deployment import Tollgate, end, halted, running, until
 from tests.fakes.ledger import LedgerWriter
 
 PARTITIONS = 2
@@ -301,13 +301,10 @@ def test_a_sink_that_slept_through_its_succession_does_no_harm(world: World, sin
     until(world.arrived)
     world.write_blocks(0, 4, count=300)
     world.write_blocks(1, 4, count=300)
-    os.kill(sleeper.pid, signal.SIGSTOP)
-    try:
+    with halted(sleeper.pid):
         sinks.enter_context(world.tollgate.started("sink", log=log))
         until(world.arrived)
         world.write_blocks(0, 4)
-    finally:
-        os.kill(sleeper.pid, signal.SIGCONT)
     world.write_blocks(1, 4)
     until(world.arrived)
     world.check()

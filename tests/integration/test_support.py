@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ from schemas.settings import Settings
 from streams.healing import heal
 from streams.letter_rows import ClickHouseLetters
 from streams.resolving import Resolver
-from tests.deployment import until
+from tests.deployment import halted, until
 from tests.served import Served
 
 LISTENING = re.compile(r"listening on (http://\S+)")
@@ -71,9 +69,8 @@ def apply(served: Served, tmp_path: Path, tenant: str) -> Callable[[str], None]:
 def alone(served: Served) -> Iterator[None]:
     """Nobody else tries letters again: a job does so each minute with what a catalogue may have healed."""
     jobs = next(int(process["pid"]) for process in served.processes() if process["role"] == "scheduler")
-    os.kill(jobs, signal.SIGSTOP)
-    yield
-    os.kill(jobs, signal.SIGCONT)
+    with halted(jobs):
+        yield
 
 
 @pytest.fixture
