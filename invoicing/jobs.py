@@ -3,7 +3,8 @@ overdue, expiry of credits and orders.
 
 Every job asks what is due by now and sends commands for it, whose ids are made of what they are for: a job that runs
 twice, late, or dies half-way does nothing twice, and a run that was missed is caught up by the next. Now is the
-customer's own: of one on a test clock the clock's.
+customer's own: of one on a test clock the clock's. Rows may tell of what is due a moment before they tell of the clock,
+and what is refused once is never done under its id: so whoever acts asks the account for its clock first.
 """
 
 from __future__ import annotations
@@ -71,13 +72,19 @@ class Jobs:
         due = [
             (tenant, body["id"])
             for tenant, body, now in found
-            if body["state"] == "draft" and parse_time(body["period"]["end"]) + self._grace <= now
+            if body["state"] == "draft"
+            and not await self._is_early(tenant, body["customer"], parse_time(body["period"]["end"]) + self._grace, now)
         ]
         return await self._closer.finalize_all(due)
 
     async def collect(self, found: Iterable[tuple[str, Mapping[str, Any], int]]) -> int:
         """Attempts, overdue, uncollectible: whatever is due of invoices that are owed; how many commands."""
         done = await asyncio.gather(*(self._collect(*one) for one in found))
+        return sum(done)
+
+    async def expire_orders(self, found: Iterable[tuple[str, str, str, int]], now: int) -> int:
+        """Expires unpaid orders, by tenant, customer, id and when their time is over; how many."""
+        done = await asyncio.gather(*(self._expire_order(*one, now) for one in found))
         return sum(done)
 
     async def catch_up(self, tenant: str, customers: Sequence[str], now: int) -> None:
@@ -117,7 +124,7 @@ class Jobs:
                 return count
             subscription = from_document(found[SUBSCRIPTION, subscription_id])
             due = subscription.next_at()
-            if not due or due > now or due == last:
+            if not due or due == last or await self._is_early(tenant, customer, due, now):
                 return count
             last = due
             name = f"renew:{subscription_id}:{format_time(due)}"
@@ -136,13 +143,35 @@ class Jobs:
         sent = 0
         tried = body.get("attempt_count", 0)
         named = {"invoice_id": name}
-        if money_of(body, "amount_due") and tried < len(ATTEMPT_DAYS) and finalized + ATTEMPT_DAYS[tried] * DAY <= now:
+
+        async def is_due(at: int) -> bool:
+            return not await self._is_early(tenant, customer, at, now)
+
+        if (
+            money_of(body, "amount_due")
+            and tried < len(ATTEMPT_DAYS)
+            and await is_due(finalized + ATTEMPT_DAYS[tried] * DAY)
+        ):
             sent += await self._send(tenant, customer, types.INVOICE_COLLECT, f"collect:{name}:{tried + 1}", named)
-        if body["state"] == "open" and due_at <= now:
+        if body["state"] == "open" and await is_due(due_at):
             sent += await self._send(tenant, customer, types.INVOICE_OVERDUE, f"overdue:{name}", named)
-        elif body["state"] == "overdue" and due_at + UNCOLLECTIBLE_DAYS * DAY <= now:
+        elif body["state"] == "overdue" and await is_due(due_at + UNCOLLECTIBLE_DAYS * DAY):
             sent += await self._send(tenant, customer, types.INVOICE_UNCOLLECTIBLE, f"uncollectible:{name}", named)
         return sent
+
+    async def _expire_order(self, tenant: str, customer: str, order_id: str, due: int, now: int) -> bool:
+        if await self._is_early(tenant, customer, due, now):
+            return False
+        name = f"expire:{order_id}"[:200]
+        return await self._send(tenant, customer, wallet.ORDER_EXPIRE, name, {"order_id": order_id})
+
+    async def _is_early(self, tenant: str, customer: str, due: int, now: int) -> bool:
+        """Whether it is not due by what rows tell of the customer's now, or by the account's own clock."""
+        if due > now:
+            return True
+        async with self._places:
+            standing = (await self._closer.standings(tenant, [customer]))[customer]
+        return 0 < standing.account.clock < due
 
     async def _send(self, tenant: str, customer: str, event_type: str, name: str, data: dict[str, Any]) -> bool:
         async with self._places:
@@ -202,8 +231,8 @@ class Due:
             (tenant, orjson.loads(text), clocks.get((tenant, customer), now)) for tenant, customer, _, text in found
         ]
 
-    async def orders(self, now: int) -> list[tuple[str, str, str]]:
-        """Tenant, customer and id of unpaid orders whose time is over."""
+    async def orders(self, now: int) -> list[tuple[str, str, str, int]]:
+        """Tenant, customer, id and end of unpaid orders whose time is over."""
         clocks = await self.clocks()
         found = await asyncio.to_thread(
             self._rows.documents,
@@ -213,9 +242,10 @@ class Due:
             {},
         )
         return [
-            (tenant, customer, name)
+            (tenant, customer, name, expires_at)
             for tenant, customer, name, text in found
-            if parse_time(orjson.loads(text)["expires_at"]) <= clocks.get((tenant, customer), now)
+            for expires_at in (parse_time(orjson.loads(text)["expires_at"]),)
+            if expires_at <= clocks.get((tenant, customer), now)
         ]
 
     async def expiring(self, now: int) -> list[Account]:

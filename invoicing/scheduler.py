@@ -41,7 +41,7 @@ from rating.book import PriceBook
 from schemas import commands as wallet
 from schemas import metrics
 from schemas.commands import Command
-from schemas.errors import Conflict, TollgateError, Unavailable
+from schemas.errors import Conflict, Doubt, TollgateError, Unavailable
 from schemas.period import SECOND, format_time, parse_time
 from schemas.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS
@@ -60,7 +60,10 @@ log = logging.getLogger(__name__)
 TABLE: Final = "tollgate:jobs"
 LEADER: Final = "scheduler"
 LOOK_SECONDS: Final = 1.0
+AWAY_SECONDS: Final = 60
+"""After so long at most a job runs again that failed for a store that was away."""
 HOUR: Final = 3_600
+RECONCILE: Final = "reconcile"
 FOLLOWERS_LOOK_SECONDS: Final = 2.0
 
 
@@ -131,11 +134,7 @@ async def _collect(parts: Parts) -> int:
 
 
 async def _orders(parts: Parts) -> int:
-    found = await parts.due.orders(now())
-    for tenant, customer, order_id in found:
-        name = f"expire:{order_id}"[:200]
-        await parts.send(Command(tenant, customer, wallet.ORDER_EXPIRE, name, {"order_id": order_id}))
-    return len(found)
+    return await parts.jobs.expire_orders(await parts.due.orders(now()), now())
 
 
 async def _credits(parts: Parts) -> int:
@@ -204,7 +203,7 @@ JOBS: Final[tuple[Job, ...]] = (
     Job("stripe", 60, "Keep Stripe a mirror of invoices and payment intents", _stripe),
     Job("finalize", 300, "Finalize drafts whose grace is over", _finalize),
     Job("close", HOUR, "Draft the invoices of billing periods that have ended", _close),
-    Job("reconcile", 24 * HOUR, "Prove every equation and measure the drift", _reconcile),
+    Job(RECONCILE, 24 * HOUR, "Prove every equation and measure the drift", _reconcile),
 )
 BY_NAME: Final = {job.name: job for job in JOBS}
 
@@ -275,11 +274,12 @@ async def assembled(settings: Settings, registry: CollectorRegistry) -> AsyncIte
 
 async def run_job(job: Job, parts: Parts, table: Table) -> dict[str, Any]:
     """Runs a job once and writes down how it went."""
-    begun = now()
+    begun, away = now(), False
     try:
         done, status, detail = await job.run(parts), "done", ""
     except TollgateError as failure:
         done, status, detail = 0, "failed", str(failure)
+        away = isinstance(failure, Unavailable | Doubt)
         log.warning("job %s: %s", job.name, failure)
     seconds = (now() - begun) / 1_000_000
     parts.meters.runs.labels(job.name, status).inc()
@@ -290,6 +290,7 @@ async def run_job(job: Job, parts: Parts, table: Table) -> dict[str, Any]:
         "status": status,
         "result": done,
         "detail": detail,
+        "away": away,
     }
     await table.write(job.name, told)
     return told
@@ -339,8 +340,12 @@ async def _lead(parts: Parts, stopping: asyncio.Event) -> None:
 
 
 async def _run_due(parts: Parts, table: Table, lock: Lock, stopping: asyncio.Event) -> None:
+    measured = False
     while not stopping.is_set() and await lock.is_held():
         ran = await table.read()
+        if not measured and ran.get(RECONCILE, {}).get("status") == "failed":
+            del ran[RECONCILE]  # what it found is to be told by who leads now: its gauges are gone with who led
+        measured = True
         for job in JOBS:
             if stopping.is_set():
                 return
@@ -353,7 +358,8 @@ def is_due(job: Job, last: dict[str, Any] | None, at: int) -> bool:
     """Whether a job's time has come again, by when it last ran."""
     if last is None:
         return True
-    return parse_time(last["last_run"]) + job.every_seconds * SECOND <= at
+    every_seconds = min(job.every_seconds, AWAY_SECONDS) if last.get("away") else job.every_seconds
+    return parse_time(last["last_run"]) + every_seconds * SECOND <= at
 
 
 async def _flows(parts: Parts) -> None:
