@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -64,10 +65,11 @@ def _in_containers(stack: contextlib.ExitStack) -> dict[str, str] | None:
 
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     chosen: dict[str, int] = {}
+    words = {name: secrets.token_hex(8) for name in _CONTAINER_PORTS}
     try:
         for name, inside in _CONTAINER_PORTS.items():
             chosen[name] = ports.choose(chosen.values())
-            variables = {f"{name.upper()}_PORT": str(chosen[name])}
+            variables = {f"{name.upper()}_PORT": str(chosen[name]), f"{name.upper()}_PASSWORD": words[name]}
             declared = compose["services"][name]
             container = DockerContainer(declared["image"]).with_bind_ports(inside, chosen[name])
             for variable, value in declared.get("environment", {}).items():
@@ -81,8 +83,8 @@ def _in_containers(stack: contextlib.ExitStack) -> dict[str, str] | None:
         return None
     return {
         "kafka_bootstrap": f"127.0.0.1:{chosen['kafka']}",
-        "redis_url": f"redis://:tollgate@127.0.0.1:{chosen['redis']}",
-        "clickhouse_url": f"http://tollgate:tollgate@127.0.0.1:{chosen['clickhouse']}",
+        "redis_url": f"redis://:{words['redis']}@127.0.0.1:{chosen['redis']}",
+        "clickhouse_url": f"http://tollgate:{words['clickhouse']}@127.0.0.1:{chosen['clickhouse']}",
     }
 
 
@@ -120,8 +122,11 @@ def halted(*pids: int) -> Iterator[None]:
 
 def _stands_still(pid: int) -> bool:
     """Whether no thread of a process runs, or can."""
-    stats = [thread.read_text() for thread in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return all(stat.rpartition(")")[2].split()[0] in "TZ" for stat in stats)
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "TZ":
+                return False
+    return True
 
 
 def pause(begun: float) -> None:

@@ -7,6 +7,7 @@ TOLLGATE_STRIPE_WEBHOOK_SECRET=whsec_acceptance.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backing import ports
 from schemas.settings import Settings
 from tests.acceptance.site import STRIPE_SECRET, Site, until
 from tests.deployment import Tollgate, end, settings_in
@@ -38,22 +38,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         attached.close()
         return
     data_dir = tmp_path_factory.mktemp("acceptance")
-    port = ports.choose(())
-    settings = dataclasses.replace(settings_in(data_dir), http_port=port, stripe_webhook_secret=STRIPE_SECRET)
+    settings = dataclasses.replace(settings_in(data_dir), http_port=0, stripe_webhook_secret=STRIPE_SECRET)
     tollgate = Tollgate(settings)
     try:
         printed = tollgate("up", "--backend", "native").stdout
-        yield from _serving(settings, port, printed, data_dir)
+        yield from _serving(settings, printed, data_dir)
     finally:
         tollgate("down", "--purge", check=False)
 
 
-def _serving(settings: Settings, port: int, printed: str, data_dir: Path) -> Iterator[Site]:
+def _serving(settings: Settings, printed: str, data_dir: Path) -> Iterator[Site]:
     tollgate = Tollgate(settings)
     log = data_dir / "serve.log"
     early = tollgate("token", "issue", "--tenant", "early").stdout.splitlines()[-1]
     with tollgate.started("serve", log=log) as process:
-        url = f"http://127.0.0.1:{port}"
+        url = until(lambda: _address(data_dir), "the API's address")
 
         def ready() -> httpx.Response | None:
             try:
@@ -72,9 +71,17 @@ def _serving(settings: Settings, port: int, printed: str, data_dir: Path) -> Ite
         assert end(process) == 0, log.read_text()[-3000:]
 
 
-def _site(settings: Settings, url: str, log: Path) -> Site:
-    import json
+def _address(data_dir: Path) -> str | None:
+    """Where the API says that it answers, once it does."""
+    try:
+        noted = json.loads((data_dir / "processes.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    told = [str(process["metrics"]) for process in noted if process["role"] == "api" and process["metrics"]]
+    return told[0].removesuffix("/metrics") if told else None
 
+
+def _site(settings: Settings, url: str, log: Path) -> Site:
     tollgate = Tollgate(settings)
     services = json.loads(tollgate("status", "--json").stdout)["services"]
     return Site(tollgate, url, services["kafka"]["url"], services["clickhouse"]["url"], log)

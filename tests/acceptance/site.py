@@ -122,7 +122,7 @@ class Site:
         name = fresh(word)
         token = self.issue(name)
         if self._documented is None:
-            self._documented = Documented(httpx.get(f"{self.url}/openapi.json").json())
+            self._documented = Documented(httpx.get(f"{self.url}/openapi.json", timeout=60).json())
         judge = self._documented.judge
 
         def judged(answer: httpx.Response) -> None:
@@ -225,9 +225,19 @@ class Tenant:
             **parameters,
         )
 
+    def settled(self, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
+        """A request that is asked for again, under its key, while its outcome is not known or nobody can answer."""
+        headers = {"Idempotency-Key": key or fresh("key")}
+
+        def known() -> httpx.Response | None:
+            answer = self.http.request(method, path, json=body, headers=headers)
+            return answer if answer.status_code not in (202, 503) else None
+
+        return until(known, f"{method} {path}")
+
     def balance(self, customer: str) -> dict[str, Any]:
         """The one balance of a customer."""
-        answer = self.http.get(f"/v1/customers/{customer}/balance")
+        answer = self.settled("GET", f"/v1/customers/{customer}/balance")
         assert answer.status_code == 200, answer.text
         (only,) = answer.json()["balances"]
         found: dict[str, Any] = only
@@ -235,11 +245,8 @@ class Tenant:
 
     def grant(self, customer: str, amount: str, **more: Any) -> dict[str, Any]:
         """A credit by HTTP, booked."""
-        answer = self.http.post(
-            f"/v1/customers/{customer}/credits",
-            json={"amount": amount, "currency": "USD", **more},
-            headers={"Idempotency-Key": fresh("key")},
-        )
+        body = {"amount": amount, "currency": "USD", **more}
+        answer = self.settled("POST", f"/v1/customers/{customer}/credits", body)
         assert answer.status_code in (200, 201), answer.text
         found: dict[str, Any] = answer.json()
         return found

@@ -124,7 +124,7 @@ def test_a_price_is_found(site: Site) -> None:
     tenant.send(*plan)
     tenant.outcomes([event["id"] for event in plan])
     own = {"price_overrides": [{"id": "its-own", "meter": "calls", "model": "per_unit", "unit_amount": "7"}]}
-    answer = tenant.http.put(f"/v1/customers/{customers['with a price of its own']}", json=own)
+    answer = tenant.settled("PUT", f"/v1/customers/{customers['with a price of its own']}", body=own)
     assert answer.status_code in (200, 201), answer.text
     events = [
         tenant.event(customers[who], "usage.reported", {"meter": "calls", **dimensions}, time=time)

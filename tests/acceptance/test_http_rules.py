@@ -79,7 +79,7 @@ def test_every_route_is_there_and_documented(site: Site, tenant: Tenant, documen
     assert wanted - named == set()
     for route in sorted(wanted):
         method, path = route.split()
-        answer = tenant.http.request(method, re.sub(r"{\w+}", "x", path))
+        answer = tenant.http.request(method, re.sub(r"{\w+}", "x", path), timeout=120)  # a reconciliation takes long
         assert answer.status_code not in (405, 500), (route, answer.text)
         if answer.status_code == 404:
             assert "no such route" not in answer.text, route
@@ -194,9 +194,9 @@ def test_listings_are_paged_by_cursor(tenant: Tenant) -> None:
     """Listings are cursor-paged: no row twice, none missing, whatever comes meanwhile; a cursor of ours alone."""
     customers = [fresh() for _ in range(3)]
     for customer in customers:
-        assert tenant.http.put(f"/v1/customers/{customer}", json={}).status_code in (200, 201)
+        assert tenant.settled("PUT", f"/v1/customers/{customer}", body={}).status_code in (200, 201)
         tenant.grant(customer, "100")
-        tenant.http.post("/v1/orders", json={"customer": customer, "total_amount": "5", "currency": "USD"})
+        tenant.settled("POST", "/v1/orders", {"customer": customer, "total_amount": "5", "currency": "USD"})
     events = [tenant.event(customers[0], "usage.reported", {"meter": "calls", "quantity": 1}) for _ in range(7)]
     bad = [{**tenant.event(customers[0], "usage.reported", {"meter": "nobody_s"})} for _ in range(3)]
     tenant.post(*events, *bad)
@@ -250,7 +250,7 @@ def test_reconciliation_says_what_the_command_says(site: Site, tenant: Tenant) -
 def test_what_changed_is_in_the_audit_log(tenant: Tenant) -> None:
     """`GET /v1/audit`: who changed what."""
     customer = fresh()
-    tenant.http.put(f"/v1/customers/{customer}", json={"name": "Ada"})
+    tenant.settled("PUT", f"/v1/customers/{customer}", body={"name": "Ada"})
 
     def seen() -> list[dict[str, Any]]:
         rows = tenant.http.get("/v1/audit?limit=1000").json()["data"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -123,8 +124,11 @@ def test_waiting_for_input_can_be_interrupted(site: Site, tmp_path: Path) -> Non
 
 def _is_reading(pid: int) -> bool:
     """Whether a process waits in epoll with a loop that watches its standard input."""
-    watched = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir() if path.exists()]
-    return any("tfd:        0 " in text for text in watched)
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(OSError):  # it is closed meanwhile
+            if "tfd:        0 " in path.read_text():
+                return True
+    return False
 
 
 @pytest.mark.parametrize("arguments", [("events", "send", "-"), ("price", "estimate")], ids=" ".join)

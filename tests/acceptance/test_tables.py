@@ -210,7 +210,7 @@ def test_credit_grants(tenant: Tenant) -> None:
 def test_orders_payments_subscriptions_and_denials(tenant: Tenant) -> None:
     """`orders, payments, subscriptions, denials`: one row each, as of now."""
     customer = fresh()
-    order = tenant.http.post("/v1/orders", json={"customer": customer, "total_amount": "20", "currency": "USD"}).json()
+    order = tenant.settled("POST", "/v1/orders", {"customer": customer, "total_amount": "20", "currency": "USD"}).json()
     row = only(tenant, "orders", "order_id = {o:String}", o=order["order_id"])
     assert (row["customer"], row["order_type"], row["status"], Decimal(row["total_amount"])) == (
         customer,
@@ -230,7 +230,7 @@ def test_orders_payments_subscriptions_and_denials(tenant: Tenant) -> None:
     row = only(tenant, "payments", "payment_id = {p:String}", p=payment)
     assert (row["order_id"], row["status"], Decimal(row["amount"])) == (order["order_id"], "succeeded", 20)
     until(lambda: only(tenant, "orders", "order_id = {o:String}", o=order["order_id"])["status"] == "fulfilled")
-    made = tenant.http.post(f"/v1/customers/{customer}/subscription", json={"plan_id": "pro"})
+    made = tenant.settled("POST", f"/v1/customers/{customer}/subscription", {"plan_id": "pro"})
     assert made.status_code == 201, made.text
     row = only(tenant, "subscriptions", "customer = {c:String}", c=customer)
     assert (row["plan_id"], row["billing_cycle"]) == ("pro", "month")
@@ -270,7 +270,7 @@ def test_an_invoice_and_its_lines(tenant: Tenant) -> None:
     events = [tokens(tenant, customer, input_tokens=count) | {"time": "2026-10-10T10:00:00Z"} for count in (1001, 333)]
     tenant.post(*events)
     tenant.outcomes([event["id"] for event in events])
-    made = tenant.http.post(f"/v1/customers/{customer}/invoices", json={"period": "2026-10"})
+    made = tenant.settled("POST", f"/v1/customers/{customer}/invoices", {"period": "2026-10"})
     assert made.status_code == 201, made.text
     row = only(tenant, "invoices", "customer = {c:String}", c=customer)
     assert (row["currency"], row["kind"], row["revision"]) == ("USD", "period", 1)

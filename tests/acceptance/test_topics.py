@@ -71,13 +71,10 @@ def well_formed(events: list[dict[str, Any]]) -> bool:
 
 
 def post(tenant: Tenant, path: str, **body: Any) -> dict[str, Any]:
-    def done() -> dict[str, Any] | None:
-        answer = tenant.http.post(path, json=body, headers=key)
-        assert answer.status_code in (200, 201, 202), answer.text
-        return answer.json() if answer.status_code != 202 else None
-
-    key = {"Idempotency-Key": fresh("key")}
-    return until(done)
+    answer = tenant.settled("POST", path, body)
+    assert answer.status_code in (200, 201), answer.text
+    done: dict[str, Any] = answer.json()
+    return done
 
 
 def count(events: list[dict[str, Any]]) -> Counter[str]:
@@ -174,7 +171,7 @@ def test_orders_and_payments_are_told(tenant: Tenant) -> None:
     order = post(tenant, "/v1/orders", customer=customer, total_amount="20", currency="USD", credit_amount="25")
     assert (order["status"], order["customer"], order["total_amount"]) == ("payment_pending", customer, "20")
     path = f"/v1/orders/{order['order_id']}"
-    changed = tenant.http.patch(path, json={"metadata": {"a": "b"}})
+    changed = tenant.settled("PATCH", path, body={"metadata": {"a": "b"}})
     assert (changed.status_code, changed.json()["metadata"]) == (200, {"a": "b"})
     failed = {
         "user_id": customer,
@@ -196,7 +193,7 @@ def test_orders_and_payments_are_told(tenant: Tenant) -> None:
     assert tenant.balance(customer)["balance"] == "25"
     again = post(tenant, f"{path}/fulfill")
     assert again["status"] == "fulfilled"
-    assert tenant.http.post(f"{path}/cancel", json={}).status_code == 409
+    assert tenant.settled("POST", f"{path}/cancel", {}).status_code == 409
     refunded = post(tenant, f"{path}/refund")
     assert refunded["status"] == "refunded"
     assert tenant.balance(customer)["balance"] == "0"
@@ -236,7 +233,7 @@ def test_a_wallet_below_its_threshold_asks_for_payment_once(tenant: Tenant) -> N
     """`auto_topup {below, amount, cool_off}`: `payment.intent.created`, once a cool-off."""
     customer = fresh()
     body = {"currency": "USD", "auto_topup": {"below": "5", "amount": "20", "cool_off": "1h"}}
-    assert tenant.http.put(f"/v1/customers/{customer}", json=body).status_code in (200, 201)
+    assert tenant.settled("PUT", f"/v1/customers/{customer}", body=body).status_code in (200, 201)
     tenant.grant(customer, "10")
     for _ in range(3):
         event = tenant.event(customer, "usage.reported", {"meter": "calls", "quantity": 3})
@@ -276,16 +273,16 @@ def test_plans_and_invoices_are_told(tenant: Tenant) -> None:
     customer = fresh()
     tenant.grant(customer, "100")
     path = f"/v1/customers/{customer}/subscription"
-    assert tenant.http.post(path, json={"plan_id": "pro"}).status_code == 201
-    assert tenant.http.patch(path, json={"plan_id": "team"}).status_code == 200
-    assert tenant.http.delete(path).status_code == 200
+    assert tenant.settled("POST", path, {"plan_id": "pro"}).status_code == 201
+    assert tenant.settled("PATCH", path, body={"plan_id": "team"}).status_code == 200
+    assert tenant.settled("DELETE", path).status_code == 200
     tenant.post(
         tenant.event(customer, "usage.reported", {"meter": "calls", "quantity": 3}, time="2026-10-10T10:00:00Z")
     )
     until(lambda: tenant.http.get(f"/v1/customers/{customer}/charges?period=2026-10").json().get("data"))
     invoice = post(tenant, f"/v1/customers/{customer}/invoices", period="2026-10")
     name = invoice.get("id") or invoice["invoice_id"]
-    assert tenant.http.post(f"/v1/invoices/{name}/finalize", json={}).status_code == 200
+    assert tenant.settled("POST", f"/v1/invoices/{name}/finalize", {}).status_code == 200
     found = awaited(
         tenant, customer,
         [
@@ -301,7 +298,7 @@ def test_what_is_not_paid_in_time_is_told(tenant: Tenant) -> None:
     """`subscription.payment_failed` with its attempt, `invoice.overdue`, `invoice.voided`, `order.expired`: on a clock."""
     customer = fresh()
     body = {"currency": "USD", "collection": "postpaid"}
-    assert tenant.http.put(f"/v1/customers/{customer}", json=body).status_code in (200, 201)
+    assert tenant.settled("PUT", f"/v1/customers/{customer}", body=body).status_code in (200, 201)
     clock = post(tenant, "/v1/test-clocks", now="2026-01-31T00:00:00Z", customers=[customer])
     post(tenant, f"/v1/customers/{customer}/subscription", plan_id="pro")
     order = post(tenant, "/v1/orders", customer=customer, total_amount="20", currency="USD")

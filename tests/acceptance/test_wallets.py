@@ -32,13 +32,7 @@ def tenant(site: Site) -> Tenant:
 
 def move(tenant: Tenant, customer: str, route: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
     """A request that moves money, asked for again while its outcome is not known."""
-    headers = {"Idempotency-Key": key or fresh("key")}
-
-    def answered() -> httpx.Response | None:
-        answer = tenant.http.post(f"/v1/customers/{customer}/{route}", json=body, headers=headers)
-        return answer if answer.status_code not in (202, 503) else None
-
-    return until(answered, f"{route} of {customer}")
+    return tenant.settled("POST", f"/v1/customers/{customer}/{route}", body, key)
 
 
 def used(tenant: Tenant, customer: str, meter: str, quantity: int, expected: str, **changed: Any) -> None:
@@ -203,7 +197,7 @@ def test_prepaid_goes_below_zero_and_available_counts_the_overdraft(tenant: Tena
     balance - held + overdraft.
     """
     customer = fresh()
-    put = tenant.http.put(f"/v1/customers/{customer}", json={"currency": "USD", "overdraft": "5"})
+    put = tenant.settled("PUT", f"/v1/customers/{customer}", body={"currency": "USD", "overdraft": "5"})
     assert put.status_code in (200, 201), put.text
     assert put.json()["collection"] == "prepaid"
     move(tenant, customer, "wallet/deposit", {"amount": "10", "currency": "USD"})
@@ -224,7 +218,7 @@ def test_postpaid_burns_grants_first_and_the_rest_is_receivable(tenant: Tenant) 
     """
     customer = fresh()
     body = {"currency": "USD", "collection": "postpaid", "credit_limit": "100"}
-    assert tenant.http.put(f"/v1/customers/{customer}", json=body).status_code in (200, 201)
+    assert tenant.settled("PUT", f"/v1/customers/{customer}", body=body).status_code in (200, 201)
     move(tenant, customer, "credits", {"amount": "10", "currency": "USD"})
     assert tenant.balance(customer)["available"] == "110"
     used(tenant, customer, "calls", 30, "0")
@@ -248,7 +242,7 @@ def test_a_transfer_sums_to_zero(tenant: Tenant) -> None:
     assert is_problem(move(tenant, one, "wallet/transfer", {"to_customer": one, "amount": "1", "currency": "USD"}), 422)
     assert is_problem(move(tenant, one, "wallet/transfer", {"amount": "1", "currency": "USD"}), 422)
     back = fresh()
-    tenant.http.put(f"/v1/customers/{back}", json={"currency": "EUR"})
+    tenant.settled("PUT", f"/v1/customers/{back}", body={"currency": "EUR"})
     move(tenant, back, "wallet/deposit", {"amount": "1", "currency": "EUR"})
     move(tenant, one, "wallet/transfer", {"to_customer": back, "amount": "2", "currency": "USD"})
     until(lambda: tenant.balance(one)["balance"] == "6", "a transfer that cannot be taken comes back")
@@ -284,7 +278,7 @@ def test_a_customer_has_one_currency(tenant: Tenant) -> None:
     move(tenant, customer, "wallet/deposit", {"amount": "1", "currency": "EUR"})
     for route, body, _ in ROUTES:
         assert is_problem(move(tenant, customer, route, body), 422), route
-    answer = tenant.http.patch(f"/v1/customers/{customer}", json={"currency": "USD"})
+    answer = tenant.settled("PATCH", f"/v1/customers/{customer}", body={"currency": "USD"})
     assert is_problem(answer, answer.status_code)
     assert answer.status_code in (409, 422)
     (only,) = tenant.http.get(f"/v1/customers/{customer}/balance").json()["balances"]
@@ -294,7 +288,7 @@ def test_a_customer_has_one_currency(tenant: Tenant) -> None:
 def test_one_who_has_no_money_yet_has_an_empty_balance(tenant: Tenant) -> None:
     """`GET …/balance`: also before the first money there is one balance, of nothing."""
     customer = fresh()
-    tenant.http.put(f"/v1/customers/{customer}", json={"currency": "EUR", "overdraft": "2"})
+    tenant.settled("PUT", f"/v1/customers/{customer}", body={"currency": "EUR", "overdraft": "2"})
     answer = tenant.http.get(f"/v1/customers/{customer}/balance").json()
     nothing = {"currency": "EUR", "balance": "0", "held": "0", "available": "2", "receivable": "0", "grants": []}
     assert answer == {"customer": customer, "balances": [nothing]}
@@ -316,7 +310,7 @@ def test_an_outcome_that_is_not_known_in_time_is_202_with_its_place(site: Site, 
     """202 with `Location` of the operation if it is not known within 2 s; the key answers for it in the end."""
     customer, key = fresh(), fresh("key")
     path, body = f"/v1/customers/{customer}/wallet/deposit", {"amount": "7", "currency": "USD"}
-    assert tenant.http.put(f"/v1/customers/{customer}", json={}).status_code == 200
+    assert tenant.settled("PUT", f"/v1/customers/{customer}", body={}).status_code == 200
     status = json.loads(site.tollgate("status", "--json").stdout)
     workers = [process["pid"] for process in status["processes"] if process["role"] == "worker"]
     with halted(*workers):

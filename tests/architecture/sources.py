@@ -32,12 +32,16 @@ def files_of_tests() -> tuple[str, ...]:
 
 @functools.cache
 def tree(module: str) -> ast.Module:
-    """A module's syntax tree.
+    """A module's syntax tree."""
+    return parsed((ROOT / module).read_text("utf-8"), module)
+
+
+def parsed(source: str, module: str) -> ast.Module:
+    """The syntax tree of what a module says.
 
     CPython counts how deep its parser is for the whole process. What is collected meanwhile may parse as well, as
     tracebacks are formatted by parsing, and then the count is wrong: SystemError. So nothing is collected meanwhile.
     """
-    source = (ROOT / module).read_text("utf-8")
     gc.disable()
     try:
         return ast.parse(source, module)

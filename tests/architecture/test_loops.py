@@ -15,6 +15,7 @@ import schemas
 import streams
 from schemas.compiled import Loop, compiled
 from schemas.limits import COUNT_MAX
+from tests.architecture.sources import parsed
 
 MODULES = [
     importlib.import_module(found.name)
@@ -33,7 +34,7 @@ def foreign(source: str, loop: Loop[..., object]) -> set[str]:
     """Names of a module that a loop uses and that another file gives it; numpy's own is none."""
     own: set[str] = set()
     imported: set[str] = set()
-    for part in ast.parse(source).body:
+    for part in parsed(source, loop.written.__module__).body:
         if isinstance(part, ast.Import | ast.ImportFrom):
             imported |= {name.asname or name.name for name in part.names}
         else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from typing import Final
 
 import pytest
 
-from tests.architecture.sources import PACKAGES, ROOT, modules
+from tests.architecture.sources import PACKAGES, ROOT, modules, tree
 
 LONGEST_LINES: Final = 400
 
@@ -53,10 +54,7 @@ def test_no_reason_outlives_its_module() -> None:
 @pytest.mark.parametrize("module", modules(), ids=str)
 def test_a_module_says_what_it_is(module: str) -> None:
     """Every module begins with a docstring."""
-    import ast
-
-    text = (ROOT / module).read_text("utf-8")
-    assert not text.strip() or ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
+    assert not tree(module).body or ast.get_docstring(tree(module)), f"{module} has no docstring"
 
 
 def test_no_name_says_nothing() -> None:

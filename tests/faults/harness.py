@@ -118,6 +118,7 @@ class Processes:
                 )
             self._running[name] = process
             code = await process.wait()
+            self._running.pop(name, None)
             if code != -signal.SIGKILL:
                 self.exits.append((name, code))
             await asyncio.sleep(0.2)
@@ -315,9 +316,10 @@ class Scene:
     async def _projected(self) -> int:
         try:
             ((found,),) = await self.rows.ask(f"SELECT count() FROM tollgate.event_outcomes WHERE {self._ours()}")
+            ((letters,),) = await self.rows.ask(f"SELECT count() FROM tollgate.dead_letters WHERE {self._ours()}")
         except OSError:  # it is away
             return -1
-        return int(found)
+        return int(found) if int(letters) >= self.auditor.outcomes["dead_letter"] else -1
 
     async def _audit_rows(self) -> list[str]:
         """Every difference between what must be and what ClickHouse shows."""

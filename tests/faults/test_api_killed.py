@@ -72,6 +72,9 @@ class Wallets:
         found = []
         for at in range(WALLETS):
             answer = await self.client.get(f"/v1/customers/w{at}/balance")
+            while answer.status_code == 503:  # it has not heard of its partition yet
+                await asyncio.sleep(0.1)
+                answer = await self.client.get(f"/v1/customers/w{at}/balance")
             assert answer.status_code == 200, answer.text
             found.append(answer.json()["balances"][0])
         return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -178,8 +180,9 @@ async def take(consumer: Scripted) -> list[tuple[int, int, list[int]]]:
 
 @pytest.fixture(autouse=True)
 def no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch waits for no more than one further poll."""
-    monkeypatch.setattr("streams.transport.BATCH_LINGER_SECONDS", 0.001)
+    """A batch waits for one further poll, by a clock that goes on each time it is looked at."""
+    monkeypatch.setattr("streams.transport.monotonic", functools.partial(next, itertools.count()))
+    monkeypatch.setattr("streams.transport.BATCH_LINGER_SECONDS", 1.5)
 
 
 async def test_a_poll_is_one_batch_a_partition_and_batches_chain() -> None:
