@@ -17,7 +17,7 @@ from console.supervisor import DRAIN_SECONDS, SUPERVISOR_VARIABLE
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 
-READY_SECONDS: Final = 90.0
+READY_SECONDS: Final = 180.0
 STOP_SECONDS: Final = DRAIN_SECONDS + 10.0
 
 Report = Callable[[str], None]

@@ -4,7 +4,7 @@ overdue, expiry of credits and orders.
 Every job asks what is due by now and sends commands for it, whose ids are made of what they are for: a job that runs
 twice, late, or dies half-way does nothing twice, and a run that was missed is caught up by the next. Now is the
 customer's own: of one on a test clock the clock's. Rows may tell of what is due a moment before they tell of the clock,
-and what is refused once is never done under its id: so whoever acts asks the account for its clock first.
+and an order that expired does not come back: so whoever acts asks the account for its clock first.
 """
 
 from __future__ import annotations

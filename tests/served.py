@@ -19,6 +19,7 @@ from tests.deployment import Tollgate, end, pause, until
 
 SERVING: Final = {"supervisor", "worker", "sink", "api"}
 VISIBLE_S: Final = 120
+READY_S: Final = 300
 
 
 def is_alive(pid: int) -> bool:
@@ -103,14 +104,14 @@ class Served:
         """Kills the first process of a role and waits until another has taken over; the other's pid."""
         before = self.pid(role)
         os.kill(before, signal.SIGKILL)
-        until(lambda: before not in {process["pid"] for process in self.processes()} and self.is_ready())
+        until(lambda: before not in {process["pid"] for process in self.processes()} and self.is_ready(), READY_S)
         return self.pid(role)
 
     @contextlib.contextmanager
     def serving(self, *options: str) -> Iterator[Popen[bytes]]:
         """`tollgate serve`, every process ready; it must drain on SIGTERM and end with 0. Needs a catalogue."""
         with self.tollgate.started("serve", *options, log=self.log) as process:
-            until(lambda: self.is_ready() or process.poll() is not None, 90)
+            until(lambda: self.is_ready() or process.poll() is not None, READY_S)
             assert process.poll() is None, self.tail()
             yield process
             if process.poll() is None:

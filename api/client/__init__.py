@@ -7,7 +7,7 @@
             tollgate.record_usage("cust-42", "ai_chat", event_id="chat-9/message-3")
 
 Every call that changes something carries an id or key of its caller's, so that it may be repeated; the client itself
-repeats what was not answered or answered 429 or 503, for `patience_seconds` in all.
+repeats what was not answered, not known in time (202) or answered 429 or 503, for `patience_seconds` in all.
 
 A service that stands beside Redis and Kafka asks without HTTP: `api.client.in_process` has the same calls for checks
 and holds.
@@ -19,7 +19,7 @@ and holds.
     ├── NotFound        there is no such thing in the token's tenant (404)
     ├── Refused         the account does not allow it: 402 money, 429 quota; `denial_id` says why
     ├── Contradiction   it contradicts what stands (409)
-    └── Away            no answer, or 5xx: nothing is known; the same call may be repeated
+    └── Away            no answer, none in time, or 5xx: nothing is known; the same call may be repeated
 """
 
 from api.client.clients import AsyncClient, Client

@@ -9,11 +9,14 @@ from decimal import Decimal
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
+from api.client.errors import Away
 from api.client.values import Balance, Check, Hold, Invoice, Operation, Plan, Quota, Subscription, Usage
 
 Answer = TypeVar("Answer")
 
 _OK: Final = 200
+PENDING: Final = 202
+"""Asked again under its key, it is answered once its outcome is known."""
 
 SOURCE: Final = "tollgate-client"
 """`source` of usage that names none."""
@@ -196,7 +199,12 @@ def _number(quantity: int | str | Decimal) -> int | str:
 
 
 def _one(read: Callable[[Mapping[str, Any]], Answer]) -> Callable[[int, Mapping[str, str], Any], Answer]:
-    return lambda status, headers, body: read(body)
+    def one(status: int, headers: Mapping[str, str], body: Any) -> Answer:
+        if status == PENDING:
+            raise Away(PENDING, "pending", f"what became of it is not known yet: {headers.get('location', '')}")
+        return read(body)
+
+    return one
 
 
 def _rows(read: Callable[[Mapping[str, Any]], Answer]) -> Callable[[int, Mapping[str, str], Any], list[Answer]]:
@@ -220,4 +228,4 @@ def _listed(body: Any) -> list[Mapping[str, Any]]:
 
 
 def _operation(status: int, headers: Mapping[str, str], body: Any) -> Operation:
-    return Operation(status != 202, headers.get("location"), body or {})
+    return Operation(status != PENDING, headers.get("location"), body or {})

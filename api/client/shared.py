@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import httpx
 
-from api.client.calls import Call
+from api.client.calls import PENDING, Call
 from api.client.errors import ApiError, error_of
 from api.client.values import Quota
 
@@ -23,7 +23,7 @@ PATIENCE_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 0.2
 PAUSE_MAX_SECONDS: Final = 2.0
 _OK: Final = 300
-_COMES_AGAIN: Final = frozenset({429, 502, 503, 504})
+_COMES_AGAIN: Final = frozenset({PENDING, 429, 502, 503, 504})
 
 
 class Shared:

@@ -187,42 +187,32 @@ def test_the_way_of_an_event_is_seen_from_outside(
 ) -> None:
     """Credit and usage in by HTTP; balance, usage, charges, ledger and outcome out, all of the same numbers."""
     log = tmp_path / "serve.log"
-    port = _free_port()
     served = Tollgate(services)
-    environment_port = {"TOLLGATE_HTTP_PORT": str(port)}
     token = issued(tollgate, tenant)
     process = subprocess.Popen(
         served.command("serve"),
-        env=served.environment | environment_port,
+        env=served.environment | {"TOLLGATE_HTTP_PORT": "0"},
         stdin=subprocess.DEVNULL,
         stdout=log.open("wb"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=30
-        ) as client:
-            _walk(client, log)
+        listening = until(lambda: LISTENING.search(log.read_text()))
+        with httpx.Client(base_url=listening[1], headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
+            _walk(client)
     finally:
         assert end(process) == 0, log.read_text()
 
 
-def _walk(client: httpx.Client, log: Path) -> None:
-    def answered(path: str) -> httpx.Response | None:
-        try:
-            return client.get(path)
-        except httpx.TransportError:
-            return None
-
-    until(lambda: answered("/healthz"))
+def _walk(client: httpx.Client) -> None:
     yaml = {"Content-Type": "application/yaml"}
     assert client.put("/v1/catalog", content=CATALOGUE, headers=yaml).status_code == 200
     until(lambda: client.get("/readyz").status_code == 200)
 
     customer = f"a/b {uuid.uuid4().hex}"
     at = f"/v1/customers/{customer.replace('/', '%2F').replace(' ', '%20')}"
-    assert client.get(f"{at}/balance").status_code == 404
+    until(lambda: client.get(f"{at}/balance").status_code == 404)
     grant = event(0, customer, id="g", type="credit.granted")
     grant["data"] = {"credit_id": "welcome", "amount": "5", "currency": "USD", "priority": 3}
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -258,12 +248,6 @@ def _walk(client: httpx.Client, log: Path) -> None:
     known = client.get("/v1/events/chat/e-0").json()
     assert (known["outcome"], [each["outcome"] for each in known["records"]]) == ("rated", ["rated", "duplicate"])
     assert client.get("/v1/events?outcome=dead_letter").json()["data"] == []
-
-
-def _free_port() -> int:
-    from backing import ports
-
-    return ports.choose([])
 
 
 def test_sigterm_drains_and_ends_with_0(services: Settings, tmp_path: Path) -> None:

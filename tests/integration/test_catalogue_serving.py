@@ -134,9 +134,10 @@ def test_a_customers_own_price_is_charged_to_it_alone(served: Served, tenant: st
         assert refused.status_code == 422
         assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/price_overrides/0/unit_amount"]
         own = {"price_overrides": [{"id": "call", "unit_amount": "0.1"}]}
-        assert client.put("/v1/customers/c-1", json=own).status_code in (200, 201)
+        key = {"Idempotency-Key": "own"}
+        until(lambda: client.put("/v1/customers/c-1", json=own, headers=key).status_code in (200, 201))
         served.send([event(tenant, number) for number in range(10)])
-        served.await_outcomes(tenant, 10)
+        served.await_outcomes(tenant, 11)
         charges = client.get("/v1/customers/c-1/charges").json()["data"]
         assert [(charge["price_id"], charge["unit_amount"], charge["amount"]) for charge in charges] == [
             ("call", "0.1", "0.1")

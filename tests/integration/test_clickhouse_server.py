@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,8 @@ import clickhouse_connect
 import httpx
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+
+from backing import ports
 
 USER, PASSWORD = "tollgate", "p@ss'word"
 READER, READER_PASSWORD = "analyst", "look only"
@@ -41,9 +42,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = ports.choose(())
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "password").write_text(PASSWORD + "\n")
         (self.folder / "reader-password").write_text(READER_PASSWORD + "\n")
@@ -397,7 +396,7 @@ def test_sigterm_lets_a_running_insert_end(own_server: Server) -> None:
     with own_server.client() as client:
         table = make_table(client)
     with ThreadPoolExecutor() as threads:
-        slow = f"INSERT INTO {table} (id) SELECT number + sleepEachRow(0.05) FROM numbers(40)"
+        slow = f"INSERT INTO {table} (id) SELECT number + sleepEachRow(0.07) FROM numbers(40)"
         running_insert = threads.submit(own_server.post, slow)
         while own_server.post("SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'").text != "1\n":
             assert not running_insert.done()
@@ -417,17 +416,19 @@ def test_one_server_a_directory(own_server: Server) -> None:
 
 def test_readers_read_while_inserts_run(server: Server, client: Any, table: str) -> None:
     """Readers beside one inserting client see whole blocks only."""
-    is_over = threading.Event()
+    is_over, begun = threading.Event(), threading.Semaphore(0)
 
     def read() -> set[int]:
         counts: set[int] = set()
         with server.client() as reader:
             while not is_over.is_set():
                 counts.add(reader.command(f"SELECT count() FROM {table}"))
+                begun.release()
         return counts
 
     with ThreadPoolExecutor() as threads:
         readers = [threads.submit(read) for _ in range(6)]
+        assert begun.acquire(timeout=60)
         for block in range(20):
             insert(client, table, block * 1_000, 1_000, token=f"{block}")
         is_over.set()
@@ -544,7 +545,7 @@ def test_a_session_keeps_its_tables_and_settings(server: Server) -> None:
     unknown = server.post("SELECT 1", session_id="unknown", session_check="1")
     assert unknown.headers["X-ClickHouse-Exception-Code"] == "372"
     with ThreadPoolExecutor() as threads:
-        slow = threads.submit(server.post, "SELECT sleep(1), 'slow'", **session)
+        slow = threads.submit(server.post, "SELECT sleep(3), 'slow'", **session)
         while server.post("SELECT count() FROM system.processes WHERE query LIKE '%''slow''%'").text == "1\n":
             assert not slow.done()
         assert server.post("SELECT 1", **session).headers["X-ClickHouse-Exception-Code"] == "373"

@@ -35,11 +35,12 @@ def left(data_dir: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+                command = (entry / "cmdline").read_bytes()
+                told = (entry / "environ").read_bytes() + command
             except OSError:
                 continue
             if os.fsencode(data_dir) in told:
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
     return found
 
 

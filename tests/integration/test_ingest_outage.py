@@ -52,7 +52,7 @@ def record(number: int) -> Record:
 async def test_an_unconfirmed_event_is_named_and_may_still_arrive(kafka: Settings) -> None:
     """The delivery and the flush say so in time; when Kafka goes on it is written once, and the publisher goes on."""
     async with topic_from_now(bootstrap(kafka), "usage.events", kafka.partitions) as reader:
-        async with Publisher(bootstrap(kafka), bounds=Bounds(timeout_s=1)) as publisher:
+        async with Publisher(bootstrap(kafka), bounds=Bounds(timeout_s=5)) as publisher:
             await (await publisher.put(record(0), "first"))
             with stopped(kafka):
                 delivery = await publisher.put(record(1), "chat/e-1")
@@ -72,7 +72,7 @@ async def test_an_unconfirmed_event_is_named_and_may_still_arrive(kafka: Setting
 async def test_a_full_buffer_waits_and_then_says_so(kafka: Settings) -> None:
     """What it holds is sent when Kafka is back."""
     async with topic_from_now(bootstrap(kafka), "usage.events", kafka.partitions) as reader:
-        async with Publisher(bootstrap(kafka), bounds=Bounds(max_events=10, timeout_s=1)) as publisher:
+        async with Publisher(bootstrap(kafka), bounds=Bounds(max_events=10, timeout_s=5)) as publisher:
             await (await publisher.put(record(0), 0))
             with stopped(kafka):
                 for number in range(1, 11):
@@ -92,7 +92,7 @@ async def test_leaving_while_kafka_is_away_takes_a_bounded_time(
     with contextlib.ExitStack() as stack:
 
         async def leave() -> None:
-            async with asyncio.timeout(60), Publisher(bootstrap(kafka), bounds=Bounds(timeout_s=1)) as publisher:
+            async with asyncio.timeout(60), Publisher(bootstrap(kafka), bounds=Bounds(timeout_s=5)) as publisher:
                 await (await publisher.put(record(0), 0))
                 stack.enter_context(stopped(kafka))
                 await publisher.put(record(9), "chat/e-9")

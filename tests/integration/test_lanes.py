@@ -137,6 +137,13 @@ class Bench:
 
     async def entries(self) -> list[dict[str, Any]]:
         """This tenant's entries in the ledger, whose reader checks the rest."""
+        stands = await self.accounts.position(self.partition)
+
+        async def shown() -> bool:
+            """A transaction is known to be committed a moment before it is read."""
+            return stands is None or (await ledger.tail(self.bootstrap, self.partition)).end_offset >= stands.offset
+
+        await until(shown)
         end = (await ledger.tail(self.bootstrap, self.partition)).end_offset
         found = []
         async for _, record in ledger.read(self.bootstrap, self.partition, 0, end):

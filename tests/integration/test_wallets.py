@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,20 @@ async def post(client: httpx.AsyncClient, path: str, body: dict[str, Any], key: 
 
 
 async def wallet(client: httpx.AsyncClient, customer: str) -> dict[str, Any]:
-    answer = await client.get(f"/v1/customers/{customer}/balance")
+    answer = await known(lambda: client.get(f"/v1/customers/{customer}/balance"))
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()["balances"][0]
     return found
+
+
+async def known(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """An answer, asked for again while its outcome is not known or nobody can tell."""
+    for _ in range(100):
+        answer = await ask()
+        if answer.status_code not in (202, 503):
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError(answer.text)
 
 
 def events(tenant: str, *, about: str, more: dict[str, Any], customer: str = "c") -> bytes:
@@ -115,7 +125,8 @@ def ledger(served: Served, tenant: str) -> list[tuple[str, str, str]]:
 
 async def test_from_a_customer_to_its_balance(served: Served, client: httpx.AsyncClient, tenant: str) -> None:
     """Put, deposit, use, read: what the ledger booked is what the API says, and every equation holds."""
-    put = await client.put("/v1/customers/c", json={"name": "Ada", "overdraft": "5"})
+    fields, key = {"name": "Ada", "overdraft": "5"}, {"Idempotency-Key": "put"}
+    put = await known(lambda: client.put("/v1/customers/c", json=fields, headers=key))
     assert put.status_code == 200, put.text
     deposit = await post(client, "/v1/customers/c/wallet/deposit", {"amount": "10.00"}, key="first")
     assert deposit.json()["balance_after"] == "10"
@@ -190,7 +201,7 @@ async def test_every_route_counts_once_for_ever(served: Served, client: httpx.As
             served.ask(
                 "SELECT count() FROM tollgate.documents WHERE tenant = {t:String} AND kind = 'operation'", t=tenant
             )[0][0]
-            >= 2 * len(ROUTES)
+            >= 2 * len(ROUTES) + 1  # a transfer is two
         )
     )
     for number, (route, body, after) in enumerate(ROUTES):
@@ -224,8 +235,9 @@ async def _forget_operations(served: Served, tenant: str) -> None:
 async def test_what_is_held_cannot_be_taken_out(served: Served, client: httpx.AsyncClient, tenant: str) -> None:
     """A hold has its money until it ends; a refused withdrawal may be asked for again then, under its key."""
     await post(client, "/v1/customers/c/wallet/deposit", {"amount": "10"})
-    hold = await client.post("/v1/holds", json={"customer": "c", "amount": "7", "hold_id": "h"})
-    assert hold.status_code == 201, hold.text
+    asked = {"customer": "c", "amount": "7", "hold_id": "h"}
+    hold = await known(lambda: client.post("/v1/holds", json=asked))
+    assert hold.status_code in (200, 201), hold.text
     out = {"amount": "5"}
     assert (await post(client, "/v1/customers/c/wallet/withdraw", out, key="k")).status_code == 402
     found = await wallet(client, "c")
@@ -245,8 +257,9 @@ async def test_a_deleted_user_has_no_hold_and_no_money_left(
     await post(client, "/v1/customers/c/wallet/deposit", {"amount": "10"})
     order = (await post(client, "/v1/orders", {"customer": "c", "total_amount": "20"})).json()
     for name in ("one", "two"):
-        held = await client.post("/v1/holds", json={"customer": "c", "amount": "4", "hold_id": name})
-        assert held.status_code == 201, held.text
+        asked = {"customer": "c", "amount": "4", "hold_id": name}
+        held = await known(lambda asked=asked: client.post("/v1/holds", json=asked))  # type: ignore[misc]
+        assert held.status_code in (200, 201), held.text
     served.send([events(tenant, about="user.deleted", more={"user_id": "c"})])
     served.await_outcomes(tenant, 4)
     for name in ("one", "two"):
@@ -289,7 +302,12 @@ async def test_an_order_on_the_real_parts(served: Served, client: httpx.AsyncCli
     """Ordered over HTTP, paid by an event of the payment service, told of on billing.events, refunded over HTTP."""
     async with reading(served, BILLING_EVENTS) as told:
         await _order_and_refund(served, client, tenant)
-        types = [one["type"] for one in map(json.loads, await values(told)) if one["tenantid"] == tenant]
+        types: list[str] = []
+        for _ in range(300):  # an answer comes a moment before what its transaction told is read
+            types += [one["type"] for one in map(json.loads, await values(told)) if one["tenantid"] == tenant]
+            if "order.refunded" in types:
+                break
+            await asyncio.sleep(0.1)
     for name in ("order.created", "order.completed", "order.fulfilled", "order.refunded", "payment.completed"):
         assert types.count(name) == 1, types
     assert served.reconcile() == (0, {})
@@ -313,11 +331,13 @@ async def _order_and_refund(served: Served, client: httpx.AsyncClient, tenant: s
     assert (await wallet(client, "c"))["balance"] == "0"
 
 
-async def test_nothing_is_written_for_a_request_that_is_refused(client: httpx.AsyncClient, served: Served) -> None:
+async def test_nothing_is_written_for_a_request_that_is_refused(
+    client: httpx.AsyncClient, served: Served, tenant: str
+) -> None:
     """No key, no amount, no right: account.events has no record of it."""
     async with reading(served, ACCOUNT_EVENTS) as written:
         assert (await client.post("/v1/customers/c/wallet/deposit", json={"amount": "1"})).status_code == 428
         assert (await post(client, "/v1/customers/c/wallet/deposit", {"amount": 1})).status_code == 422
         assert (await post(client, "/v1/orders/never/cancel", {})).status_code == 404
         assert (await client.get("/v1/operations/never")).status_code == 404
-        assert await values(written) == []
+        assert [value for value in await values(written) if tenant.encode() in value] == []

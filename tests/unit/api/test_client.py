@@ -71,6 +71,7 @@ CHECK = {
     "allowed": False, "reason": "quota", "denial_id": "d", "limit": "10", "remaining": "0",
     "resets_at": "2026-12-01T00:00:00Z", "available": None,
 }  # fmt: skip
+SUBSCRIPTION = {"id": "s", "plan_id": "pro", "status": "active"}
 HOLD = {
     "hold_id": "h", "customer": "c", "state": "open", "generation": 1, "held": {"amount": "1.5", "currency": "USD"},
     "expires_at": "2026-12-01T00:00:00Z", "available": "2", "affordable": {"m": "7", "n": None},
@@ -191,6 +192,34 @@ def test_a_key_of_ours_is_the_same_when_a_call_is_repeated(of: type) -> None:
     assert of(handler)("create_subscription", "c", "p", trial_days=3).id == "s"
     assert len({request.headers["idempotency-key"] for request in asked}) == 1
     assert json.loads(asked[0].content) == {"plan_id": "p", "trial_days": 3}
+
+
+@either
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (("create_subscription", "c", "pro"), SUBSCRIPTION),
+        (("upgrade_subscription", "c", "pro"), SUBSCRIPTION),
+        (("cancel_subscription", "c"), SUBSCRIPTION),
+        (("generate_invoice", "c", "2026-11"), INVOICE),
+    ],
+    ids=lambda part: part[0] if isinstance(part, tuple) else "",
+)
+def test_what_is_not_known_in_time_is_asked_again(of: type, call: tuple[str, ...], answer: Any) -> None:
+    """Under the key of the first time; where it is not known within the caller's patience, that is said."""
+    answers = iter([httpx.Response(202, headers={"Location": "/v1/operations/o"}, json={"operation_id": "o"})] * 2)
+    keys: list[str | None] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers.get("idempotency-key"))
+        return next(answers, httpx.Response(200, json=answer))
+
+    assert of(handle)(*call) is not None
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    with pytest.raises(Away, match="/v1/operations/o") as unknown:
+        of(lambda request: httpx.Response(202, headers={"Location": "/v1/operations/o"}, json={}), 0.3)(*call)
+    assert unknown.value.reason == "pending"
 
 
 @either

@@ -68,7 +68,7 @@ async def world() -> ClockWorld:
     ],
 )
 async def test_a_customers_own_time_is_the_one_that_counts(world: ClockWorld, job: Job, at: str) -> None:
-    """Nothing changes before it has come; and what was asked for too early is not refused for ever."""
+    """Nothing changes before it has come."""
     before = dict(world.partition.documents)
     assert await job(world) == 0
     assert world.partition.documents == before
