@@ -20,8 +20,8 @@ from schemas.settings import PREFIX, Settings
 from streams import garbage
 from tests.deployment import Tollgate, running
 
-# The same examples on every run, and no clock: a busy machine fails no law. `pytest --hypothesis-profile=default
-# tests/laws` looks for new ones.
+# The same examples on every run (but for a few that take a constant out of whatever modules are loaded by then), and no
+# clock: a busy machine fails no law. `pytest --hypothesis-profile=default tests/laws` looks for new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
