@@ -75,13 +75,17 @@ class AuditLog:
             await asyncio.sleep(DRAIN_SECONDS)
 
     async def drain(self) -> int:
-        """Once; how many entries. An entry may come twice and replaces itself. Errors: Unavailable, OSError."""
+        """Once; how many entries: none while a command is writing, which is not waited for, since whoever waits here
+        answers nobody meanwhile. An entry may come twice and replaces itself. Errors: Unavailable, OSError."""
         if not self._file.exists():
             return 0
         # Taken away in one step: what a command notes meanwhile goes into a new file.
         taken = self._file.with_name(f"{FILE}.{secrets.token_hex(4)}.taken")
-        with locked(self._file):
-            self._file.rename(taken)
+        try:
+            with locked(self._file, wait=False):
+                self._file.rename(taken)
+        except BlockingIOError:
+            return 0
         drained = 0
         for waiting in sorted(self._file.parent.glob(f"{FILE}.*.taken")):
             entries = [decode_entry(line) for line in waiting.read_bytes().splitlines() if line]

@@ -28,14 +28,20 @@ def note(file: Path, entry: AuditEntry) -> None:
 
 
 class locked:  # noqa: N801  # used as a verb
-    """Holds the lock beside the file, which is renamed and so cannot be held itself."""
+    """Holds the lock beside the file, which is renamed and so cannot be held itself. Errors, unless it is waited for:
+    BlockingIOError where another process has it, which may be a command that somebody stopped."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, wait: bool = True) -> None:
         self._path = f"{file}.lock"
+        self._how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
 
     def __enter__(self) -> None:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._descriptor, self._how)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)

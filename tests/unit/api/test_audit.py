@@ -13,7 +13,7 @@ import pytest
 
 from api.app import create_app
 from api.audit import AuditLog
-from api.audit_file import FILE, note
+from api.audit_file import FILE, locked, note
 from api.queries import Query
 from schemas.audit import AuditEntry, decode_entry
 from schemas.errors import Unavailable
@@ -129,6 +129,15 @@ async def test_what_commands_noted_is_brought_in_once_kafka_has_it(audited: Audi
     assert await audited.log.drain() == 4
     assert await audited.log.drain() == 0
     assert [entry.id for entry in audited.entries()] in (["0", "1", "2", "3"], ["3", "0", "1", "2"])
+
+
+async def test_a_command_that_was_stopped_while_it_noted_is_not_waited_for(audited: Audited) -> None:
+    """The API goes on, and brings in what stands once the command has let go."""
+    note(audited.file, AuditEntry("0", "acme", NOW, "root@host", "tollgate token issue", "", 200))
+    with locked(audited.file):
+        assert await audited.log.drain() == 0
+    assert audited.entries() == []
+    assert await audited.log.drain() == 1
 
 
 def replace_id(entry: AuditEntry, name: str) -> AuditEntry:
