@@ -69,13 +69,16 @@ class Jobs:
 
     async def finalize(self, found: Iterable[tuple[str, Mapping[str, Any], int]]) -> int:
         """Finalizes drafts, by tenant, document and the customer's now, whose grace is over; how many."""
-        due = [
-            (tenant, body["id"])
-            for tenant, body, now in found
-            if body["state"] == "draft"
-            and not await self._is_early(tenant, body["customer"], parse_time(body["period"]["end"]) + self._grace, now)
-        ]
-        return await self._closer.finalize_all(due)
+        drafts = [one for one in found if one[1]["state"] == "draft"]
+        early = await asyncio.gather(
+            *(
+                self._is_early(tenant, body["customer"], parse_time(body["period"]["end"]) + self._grace, now)
+                for tenant, body, now in drafts
+            )
+        )
+        return await self._closer.finalize_all(
+            [(tenant, body["id"]) for (tenant, body, _), waits in zip(drafts, early, strict=True) if not waits]
+        )
 
     async def collect(self, found: Iterable[tuple[str, Mapping[str, Any], int]]) -> int:
         """Attempts, overdue, uncollectible: whatever is due of invoices that are owed; how many commands."""

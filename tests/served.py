@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, Final
+
+import httpx
 
 from schemas.clickhouse import connect
 from schemas.settings import Settings
@@ -20,6 +23,16 @@ from tests.deployment import Tollgate, end, pause, until
 SERVING: Final = {"supervisor", "worker", "sink", "api"}
 VISIBLE_S: Final = 120
 READY_S: Final = 300
+
+
+async def known(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """An answer, asked for again while its outcome is not known or nobody can tell."""
+    for _ in range(100):
+        answer = await ask()
+        if answer.status_code not in (202, 503):
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError(answer.text)
 
 
 def is_alive(pid: int) -> bool:

@@ -179,27 +179,34 @@ async def test_a_worker_stopped_inside_a_transaction_holds_others_up_for_twelve_
     async with scene(stage, seed=112, workers=1) as made:
         await made.send(300)
         await made.settled()
-        # As a worker's own writer, of a partition that nobody owns: stopped after it sent a record on.
-        stopped = PartitionWriter(made.bootstrap, 9_999)
-        await stopped.start()
-        try:
-            astray = _record(made, "astray", Meaning("broken", reason="never read"))
-            await stopped._producer.begin_transaction()
-            await _send(made, stopped._producer, astray)
-            await stopped._producer.flush()
-            begun = time.monotonic()
-            follower = _record(made, "follower", Meaning("broken", reason="no_price"), model="unheard-of")
-            async with made.producer() as producer:
-                await made.send_records(producer, [follower])
-            assert made.home_of(astray.customer) == made.home_of(follower.customer)
-            assert not await _decided_within(made, follower, 2)
-            assert await _decided_within(made, follower, 30)
-            held_up = time.monotonic() - begun
-            print(f"held up for {held_up:.1f} s")
-            assert held_up <= 25  # aiokafka's own time-out would be a minute
-        finally:
-            await stopped.stop()
+        held_up: list[float] = []
+        while not held_up or min(held_up) > 12.5:  # once more where the two cores were late, and not the transaction
+            assert len(held_up) < 3, held_up
+            held_up.append(await _held_up(made, len(held_up)))
+        print(f"held up for {held_up} s")
         await made.settled()
+
+
+async def _held_up(made: Scene, number: int) -> float:
+    """Seconds until a record is decided that came behind one of a transaction whose writer is stopped."""
+    # As a worker's own writer, of a partition that nobody owns: stopped after it sent a record on.
+    stopped = PartitionWriter(made.bootstrap, 9_999)
+    await stopped.start()
+    try:
+        astray = _record(made, f"astray-{number}", Meaning("broken", reason="never read"))
+        await stopped._producer.begin_transaction()
+        await _send(made, stopped._producer, astray)
+        await stopped._producer.flush()
+        begun = time.monotonic()
+        follower = _record(made, f"follower-{number}", Meaning("broken", reason="no_price"), model="unheard-of")
+        async with made.producer() as producer:
+            await made.send_records(producer, [follower])
+        assert made.home_of(astray.customer) == made.home_of(follower.customer)
+        assert not await _decided_within(made, follower, 2)
+        assert await _decided_within(made, follower, 30)
+        return time.monotonic() - begun
+    finally:
+        await stopped.stop()
 
 
 def _record(made: Scene, number: str, meaning: Meaning, *, model: str = "large") -> Record:

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,7 @@ from schemas.ids import partition_of
 from schemas.settings import Settings
 from streams.admission.journal import journal_ends, read_journal
 from tests.deployment import until
-from tests.served import Served
+from tests.served import Served, known
 
 CATALOGUE = """
 currency: USD
@@ -134,16 +134,6 @@ async def reached(http: httpx.AsyncClient, customer: str, amount: str) -> None:
 def tokens(customer: str, **data: Any) -> dict[str, Any]:
     filled = {"session_id": "s", "model": "m", "input_tokens": 0, "output_tokens": 100_000, **data}
     return {"type": "session.tokens_used", "subject": customer, "data": filled}
-
-
-async def known(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    """An answer, asked for again while its outcome is not known or nobody can tell."""
-    for _ in range(100):
-        answer = await ask()
-        if answer.status_code not in (202, 503):
-            return answer
-        await asyncio.sleep(0.1)
-    raise AssertionError(answer.text)
 
 
 async def hold(http: httpx.AsyncClient, customer: str, **body: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from schemas.settings import Settings
 from schemas.topics import ACCOUNT_EVENTS, BILLING_EVENTS
 from tests.deployment import until
 from tests.integration.topic_reader import TopicReader, topic_from_now
-from tests.served import Served
+from tests.served import Served, known
 
 LISTENING = re.compile(r"listening on (http://\S+)")
 CATALOG = """\
@@ -63,12 +63,7 @@ async def client(served: Served, tenant: str) -> AsyncIterator[httpx.AsyncClient
 async def post(client: httpx.AsyncClient, path: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
     """A request that is asked for again as long as its outcome is not known."""
     headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-    for _ in range(100):
-        answer = await client.post(path, json=body, headers=headers)
-        if answer.status_code not in (202, 503):
-            return answer
-        await asyncio.sleep(0.1)
-    raise AssertionError(answer.text)
+    return await known(lambda: client.post(path, json=body, headers=headers))
 
 
 async def wallet(client: httpx.AsyncClient, customer: str) -> dict[str, Any]:
@@ -76,16 +71,6 @@ async def wallet(client: httpx.AsyncClient, customer: str) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()["balances"][0]
     return found
-
-
-async def known(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    """An answer, asked for again while its outcome is not known or nobody can tell."""
-    for _ in range(100):
-        answer = await ask()
-        if answer.status_code not in (202, 503):
-            return answer
-        await asyncio.sleep(0.1)
-    raise AssertionError(answer.text)
 
 
 def events(tenant: str, *, about: str, more: dict[str, Any], customer: str = "c") -> bytes:

@@ -10,16 +10,8 @@ from schemas import invoicing_commands as types
 from schemas.commands import CUSTOMER_PUT, ORDER_CREATE
 from schemas.period import DAY, format_time, parse_time
 from tests.fakes.billing import ClockWorld
+from tests.unit.invoicing.test_close import CATALOG
 
-CATALOG = """
-currency: USD
-meters:
-  - {id: calls, event_type: usage.reported}
-prices:
-  - {id: call, meter: calls, model: per_unit, unit_amount: "0.5"}
-plans:
-  - {id: pro, name: Pro, interval: month, amount: "20.00"}
-"""
 BEGIN = "2026-03-10T00:00:00Z"
 LATER = parse_time(BEGIN) + 200 * DAY
 """What a job takes for now that does not know of the clock yet."""
